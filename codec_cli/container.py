@@ -1,0 +1,299 @@
+"""The file format, version 1: a header, optional metadata, one segment per tile and a CRC-32.
+
+Multi-byte integers are little-endian; a *varint* is an unsigned LEB128 number in its shortest form,
+at most 2**32 - 1. A file is, in this order:
+
+* magic (2 bytes ``C0 DC``), version (1), model fingerprint (4), quality level (1), flags (1);
+* width and height, two varints;
+* with flag bit 2: sections of type (1), length (varint) and bytes, types rising, closed by type 0;
+* for each tile in raster order: length (varint) and the bytes of the range coder;
+* the CRC-32 of all of the above (4).
+
+The bytes may be hostile: a claimed size is checked against the bytes that are really there before it is
+used, and inflating metadata stops at :data:`MAX_METADATA`.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from codec_cli.errors import FormatError, LimitError, VersionError
+
+MAGIC = b"\xc0\xdc"
+VERSION = 1
+FINGERPRINT_SIZE = 4
+CRC_SIZE = 4
+MAX_DIMENSION = 1 << 24
+MAX_METADATA = 16 << 20
+MAX_VARINT = (1 << 32) - 1  # takes 5 bytes
+FLAG_GRAY, FLAG_ALPHA, FLAG_METADATA = 1, 2, 4
+SECTION_END, SECTION_ICC, SECTION_EXIF, SECTION_ALPHA = 0, 1, 2, 3
+SECTION_NAMES = {SECTION_ICC: "icc", SECTION_EXIF: "exif", SECTION_ALPHA: "alpha"}
+
+_FIXED = struct.Struct(f"<2sB{FINGERPRINT_SIZE}sBB")  # magic, version, fingerprint, level, flags
+HEADER_MAX_SIZE = _FIXED.size + 4 + 4  # MAX_DIMENSION is a varint of 4 bytes
+MIN_SIZE = _FIXED.size + 1 + 1 + 1 + CRC_SIZE  # width, height and one empty tile
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a decoder has to know before it can load a model.
+
+    Attributes:
+        fingerprint: The 4 bytes that identify the model.
+        level: Index of the model's quality level, 0 to 255.
+        gray: The image has one channel; otherwise it is R'G'B'.
+        alpha: The image has an alpha plane.
+        width: Pixels per row.
+        height: Rows.
+    """
+
+    fingerprint: bytes
+    level: int
+    gray: bool
+    alpha: bool
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file holds beside the colors; ``None`` where there is nothing.
+
+    Attributes:
+        icc: The ICC profile.
+        exif: The EXIF block.
+        alpha_png: The alpha plane as an 8-bit grayscale PNG file, not checked here. ``None`` in an image
+            with alpha means that the plane is opaque (all 255).
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    alpha_png: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Container:
+    """The content of one file.
+
+    Attributes:
+        header: Size and kind of the image, and its model.
+        metadata: ICC profile, EXIF and alpha plane.
+        tiles: The range coder's segment for each tile, in raster order.
+    """
+
+    header: Header
+    metadata: Metadata
+    tiles: tuple[bytes, ...]
+
+
+def tile_count(width: int, height: int, tile_pixels: int) -> int:
+    """Return how many square tiles of side ``tile_pixels`` cover an image."""
+    if tile_pixels < 1:
+        raise ValueError(f"tile_pixels must be at least 1, got {tile_pixels}")
+    return -(-width // tile_pixels) * -(-height // tile_pixels)
+
+
+def serialize(container: Container, tile_pixels: int) -> bytes:
+    """Write a container as the bytes of a file.
+
+    Args:
+        container: What to write.
+        tile_pixels: Side of a tile in pixels.
+
+    Raises:
+        ValueError: The container can't be written, or not so that it could be read again.
+    """
+    _check(container, tile_pixels)
+    header, metadata = container.header, container.metadata
+    sections = b""
+    for kind, raw in enumerate((metadata.icc, metadata.exif, metadata.alpha_png), SECTION_ICC):
+        if raw is not None:
+            stored = raw if kind == SECTION_ALPHA else zlib.compress(raw, 9)
+            sections += bytes([kind]) + _varint(len(stored)) + stored
+    if sections:
+        sections += bytes([SECTION_END])
+    flags = FLAG_GRAY * bool(header.gray) | FLAG_ALPHA * bool(header.alpha) | FLAG_METADATA * bool(sections)
+    start = _FIXED.pack(MAGIC, VERSION, header.fingerprint, header.level, flags)
+    tiles = [part for tile in container.tiles for part in (_varint(len(tile)), tile)]
+    body = b"".join([start, _varint(header.width), _varint(header.height), sections, *tiles])
+    return body + zlib.crc32(body).to_bytes(CRC_SIZE, "little")
+
+
+def peek(data: bytes) -> Header:
+    """Read the header alone, to find the model; the checksum is not looked at.
+
+    The first :data:`HEADER_MAX_SIZE` bytes of a file are enough.
+
+    Raises:
+        FormatError: This is no file of ours, or its header is damaged.
+        VersionError: A later version of the format.
+    """
+    _check_start(data)
+    return _read_header(_Reader(data))[0]
+
+
+def parse(data: bytes, tile_pixels: int, max_pixels: int) -> Container:
+    """Read a whole file.
+
+    Args:
+        data: All bytes of the file.
+        tile_pixels: Side of a tile in pixels.
+        max_pixels: The most pixels that the image may claim to have.
+
+    Raises:
+        FormatError: This is no file of ours, or it is damaged.
+        VersionError: A later version of the format.
+        LimitError: The image is larger than ``max_pixels``.
+    """
+    return _read(data, tile_pixels, max_pixels)[0]
+
+
+def layout(data: bytes, tile_pixels: int, max_pixels: int) -> dict[str, int]:
+    """Count the bytes of each part of a file; takes and raises the same as :func:`parse`.
+
+    The keys are ``header``, the :data:`SECTION_NAMES` that are there (each with its type and length, the
+    last one also with the closing byte), ``tile_framing``, ``payload``, ``crc`` and their sum ``total``.
+    """
+    return _read(data, tile_pixels, max_pixels)[1]
+
+
+@dataclass
+class _Reader:
+    """A position in bytes, which never leaves them."""
+
+    data: bytes
+    position: int = 0
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.position
+
+    def take(self, count: int, what: str) -> bytes:
+        if count > self.left:
+            raise FormatError(f"damaged: {what} needs {count} bytes, but {self.left} are left")
+        self.position += count
+        return self.data[self.position - count : self.position]
+
+    def varint(self, what: str) -> int:
+        value = 0
+        for index in range(5):
+            byte = self.take(1, what)[0]
+            value |= (byte & 0x7F) << (7 * index)
+            if index and not byte:
+                raise FormatError(f"damaged: {what} is not in its shortest form")
+            if byte < 0x80 and value <= MAX_VARINT:
+                return value
+        raise FormatError(f"damaged: {what} is too large a number")
+
+
+def _varint(value: int) -> bytes:
+    if not 0 <= value <= MAX_VARINT:
+        raise ValueError(f"{value} does not fit a varint")
+    encoded = b""
+    while value >= 0x80:
+        encoded += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return encoded + bytes([value])
+
+
+def _check(container: Container, tile_pixels: int) -> None:
+    header, metadata = container.header, container.metadata
+    tiles, expected = len(container.tiles), tile_count(header.width, header.height, tile_pixels)
+    sides = header.width, header.height
+    longest = max(len(raw or b"") for raw in (metadata.icc, metadata.exif))
+    for valid, problem in (
+        (len(header.fingerprint) == FINGERPRINT_SIZE, f"a fingerprint has {FINGERPRINT_SIZE} bytes"),
+        (0 <= header.level <= 255, f"level {header.level} is not one byte"),
+        (1 <= min(sides) <= max(sides) <= MAX_DIMENSION, f"{sides[0]} x {sides[1]} is no possible size"),
+        (header.alpha or metadata.alpha_png is None, "an alpha plane in an image without alpha"),
+        (longest <= MAX_METADATA, f"ICC profile or EXIF has {longest} bytes, more than {MAX_METADATA}"),
+        (tiles == expected, f"{tiles} tiles in an image of {expected}"),
+    ):
+        if not valid:
+            raise ValueError(problem)
+
+
+def _check_start(data: bytes) -> None:
+    """Refuse what is no file of ours, or not one of this version."""
+    if len(data) < MIN_SIZE:
+        raise FormatError(f"not a codec file, or cut short (only {len(data)} bytes)")
+    if not data.startswith(MAGIC):
+        raise FormatError("not a codec file (wrong magic bytes)")
+    version = data[len(MAGIC)]
+    if version > VERSION:
+        raise VersionError(f"format {version} was written by a later version of codec; upgrade")
+    if version < VERSION:
+        raise FormatError(f"damaged: there is no format version {version}")
+
+
+def _read_header(reader: _Reader) -> tuple[Header, bool]:
+    """Return the header and whether sections follow it."""
+    _, _, fingerprint, level, flags = _FIXED.unpack(reader.take(_FIXED.size, "the header"))
+    if flags & ~(FLAG_GRAY | FLAG_ALPHA | FLAG_METADATA):
+        raise FormatError(f"damaged: unknown flags 0x{flags:02x}")
+    width, height = reader.varint("the width"), reader.varint("the height")
+    if not 1 <= min(width, height) <= max(width, height) <= MAX_DIMENSION:
+        raise FormatError(f"damaged: the size {width} x {height} is not possible")
+    gray, alpha, has_sections = (bool(flags & bit) for bit in (FLAG_GRAY, FLAG_ALPHA, FLAG_METADATA))
+    return Header(fingerprint, level, gray, alpha, width, height), has_sections
+
+
+def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Container, dict[str, int]]:
+    _check_start(data)
+    body = data[:-CRC_SIZE]
+    if data[-CRC_SIZE:] != zlib.crc32(body).to_bytes(CRC_SIZE, "little"):
+        raise FormatError("damaged: checksum does not match (the file is truncated or was changed)")
+    reader = _Reader(body)
+    header, has_sections = _read_header(reader)
+    sizes = {"header": reader.position}
+    pixels = header.width * header.height
+    if pixels > max_pixels:
+        size = f"{header.width} x {header.height} = {pixels} pixels"
+        raise LimitError(f"the image claims {size}, the limit is {max_pixels} (--max-pixels raises it)")
+    metadata = _read_sections(reader, header.alpha, sizes) if has_sections else Metadata()
+    tiles_start = reader.position
+    count = tile_count(header.width, header.height, tile_pixels)
+    if count > reader.left:  # each takes a byte at least: don't start on what can't be there
+        raise FormatError(f"damaged: {count} tiles do not fit the {reader.left} bytes that are left")
+    tiles = tuple([reader.take(reader.varint("a tile's length"), "a tile") for _ in range(count)])
+    if reader.left:
+        raise FormatError(f"damaged: {reader.left} bytes too many after the last tile")
+    payload = sum(map(len, tiles))
+    sizes |= {"tile_framing": len(body) - tiles_start - payload, "payload": payload, "crc": CRC_SIZE}
+    return Container(header, metadata, tiles), {**sizes, "total": len(data)}
+
+
+def _read_sections(reader: _Reader, alpha: bool, sizes: dict[str, int]) -> Metadata:
+    """Read all sections and enter what each of them takes into ``sizes``."""
+    bodies: dict[int, bytes] = {}
+    last = SECTION_END
+    while (kind := reader.take(1, "a section's type")[0]) != SECTION_END:
+        start = reader.position - 1
+        if kind not in SECTION_NAMES or kind <= last:
+            raise FormatError(f"damaged: section {kind} is unknown or out of order")
+        if kind == SECTION_ALPHA and not alpha:
+            raise FormatError("damaged: an alpha plane in an image without alpha")
+        name = SECTION_NAMES[kind]
+        body = reader.take(reader.varint(f"the length of section {name}"), f"section {name}")
+        bodies[kind] = body if kind == SECTION_ALPHA else _inflate(body, name)
+        sizes[name] = reader.position - start
+        last = kind
+    if last == SECTION_END:
+        raise FormatError("damaged: metadata is announced, but there is none")
+    sizes[SECTION_NAMES[last]] += 1  # the closing byte
+    return Metadata(bodies.get(SECTION_ICC), bodies.get(SECTION_EXIF), bodies.get(SECTION_ALPHA))
+
+
+def _inflate(stream: bytes, name: str) -> bytes:
+    """Inflate exactly one zlib stream of at most MAX_METADATA bytes."""
+    inflater = zlib.decompressobj()
+    try:
+        raw = inflater.decompress(stream, MAX_METADATA + 1)  # one more: too much differs from just enough
+    except zlib.error:
+        raise FormatError(f"damaged: section {name} is no zlib stream") from None
+    if len(raw) > MAX_METADATA:
+        raise FormatError(f"section {name} inflates to more than {MAX_METADATA >> 20} MiB")
+    if not inflater.eof or inflater.unused_data:
+        raise FormatError(f"damaged: section {name} is incomplete or has bytes too many")
+    return raw

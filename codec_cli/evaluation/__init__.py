@@ -1,0 +1,8 @@
+"""Measuring: quality metrics, Bjøntegaard deltas and other codecs to compare with.
+
+Importing this package itself imports nothing heavy:
+
+* :mod:`codec_cli.evaluation.metrics` needs numpy alone;
+* :mod:`codec_cli.evaluation.bdrate` loads scipy (extra ``eval``) on the first call that interpolates;
+* :mod:`codec_cli.evaluation.others` drives JPEG, WebP, AVIF and JPEG 2000 through Pillow.
+"""

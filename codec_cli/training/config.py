@@ -1,0 +1,269 @@
+"""The training configuration: a JSON file, validated, every field overridable with ``--set``."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from codec_cli.errors import TrainingError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stage(_Section):
+    """One resolution of a transform.
+
+    Attributes:
+        stride: Resolution step into this stage, from the image outwards (2 halves width and height).
+        width: Channels of the residual blocks.
+        blocks: Number of residual blocks of two 3x3 convolutions.
+    """
+
+    stride: PositiveInt
+    width: PositiveInt
+    blocks: Annotated[int, Field(ge=0)]
+
+
+class Transforms(_Section):
+    """Analysis and synthesis transforms; both list their stages from fine to coarse resolution."""
+
+    channels: Literal[1, 3] = 3
+    latent_channels: PositiveInt = 320
+    analysis: list[Stage]
+    synthesis: list[Stage]
+    slope: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent position along one axis."""
+        return math.prod(stage.stride for stage in self.analysis)
+
+    @model_validator(mode="after")
+    def _strides_agree(self) -> Transforms:
+        if self.stride != math.prod(stage.stride for stage in self.synthesis):
+            raise ValueError("analysis and synthesis must have the same total stride")
+        if self.latent_channels > self.channels * self.stride**2:
+            raise ValueError("latent_channels can't exceed channels * stride^2 (the linear path)")
+        return self
+
+
+class Context(_Section):
+    """The integer context model (``entropy.kind = "context"``).
+
+    Attributes:
+        groups: Channels of each group, coded in this order; must sum to ``latent_channels``.
+        hidden: Width of the two hidden layers of each pass's network.
+    """
+
+    groups: list[PositiveInt] = [16, 16, 32, 64, 192]
+    hidden: PositiveInt = 128
+
+
+class Entropy(_Section):
+    """The entropy model: a factorized prior per level, or passes with contexts."""
+
+    kind: Literal["factorized", "context"] = "factorized"
+    filters: list[PositiveInt] = [3, 3]
+    context: Context = Context()
+
+
+class Levels(_Section):
+    """Quality levels trained together.
+
+    Attributes:
+        lambdas: Weight of the distortion (on [0, 255]) against bits per pixel, one per trained level.
+        between: Interpolated levels between two trained ones.
+        weight_power: A level's share of the loss is ``lambda ** -weight_power`` (0.5 gives equal
+            relative weight to low and high rates).
+    """
+
+    lambdas: list[PositiveFloat]
+    between: Annotated[int, Field(ge=0)] = 5
+    weight_power: float = 0.5
+
+    @model_validator(mode="after")
+    def _rising(self) -> Levels:
+        if len(self.lambdas) < 1 or sorted(set(self.lambdas)) != self.lambdas:
+            raise ValueError("lambdas must rise strictly")
+        if self.usable > 255:
+            raise ValueError("at most 255 usable levels fit the format")
+        return self
+
+    @property
+    def usable(self) -> int:
+        """Number of levels an exported model offers."""
+        return (len(self.lambdas) - 1) * (self.between + 1) + 1
+
+
+class Loss(_Section):
+    """One term of the distortion."""
+
+    name: Literal["mse", "mae"] = "mse"
+    weight: PositiveFloat = 1.0
+
+
+class Optimizer(_Section):
+    """Adam with warm-up, plateau and cosine decay.
+
+    Attributes:
+        decay_start: Fraction of the run after which the rate falls along a cosine.
+        multipliers: Learning-rate factor for parameters whose name starts with the key.
+        ema: Decay of the moving average of the weights that is exported.
+    """
+
+    learning_rate: PositiveFloat = 4e-4
+    final_learning_rate: PositiveFloat = 4e-6
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    decay_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    clip_norm: PositiveFloat = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    multipliers: dict[str, PositiveFloat] = {}
+
+
+class Data(_Section):
+    """Where images come from and how crops are drawn.
+
+    Attributes:
+        path: Directory of images, searched recursively.
+        dataset: ``tfds:NAME`` instead of a directory.
+        data_dir: Where TensorFlow Datasets keeps its files.
+        validation: Directory of validation images; without it every 20th training image is held out.
+        min_scale: Images are downscaled by a random factor from here to 1 before cropping.
+        cache_patches: Decoded patches kept on disk, so that training does not decode images.
+    """
+
+    path: str | None = None
+    dataset: str | None = None
+    data_dir: str | None = None
+    validation: str | None = None
+    crop: PositiveInt = 256
+    batch: PositiveInt = 8
+    min_scale: Annotated[float, Field(gt=0, le=1)] = 0.5
+    cache_patches: PositiveInt = 3000
+
+
+class Run(_Section):
+    """Length and housekeeping of a run.
+
+    Attributes:
+        decoder_rounding: Fraction of the run after which the synthesis sees rounded latents
+            (straight-through gradient) instead of noisy ones; 1 means never.
+    """
+
+    steps: PositiveInt = 20000
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    decoder_rounding: Annotated[float, Field(ge=0, le=1)] = 1.0
+    checkpoint_minutes: PositiveFloat = 3.0
+    validate_steps: PositiveInt = 1000
+    validation_images: PositiveInt = 8
+    jit: bool = False
+
+
+class Config(_Section):
+    """A whole training configuration; see ``codec_cli/configs/photo.json``."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 1
+    transforms: Transforms
+    entropy: Entropy = Entropy()
+    levels: Levels
+    losses: list[Loss] = [Loss()]
+    optimizer: Optimizer = Optimizer()
+    data: Data = Data()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.data.batch % len(self.levels.lambdas):
+            raise ValueError("data.batch must be a multiple of the number of levels: every batch holds all")
+        if self.data.crop % self.transforms.stride:
+            raise ValueError(f"data.crop must be a multiple of the stride {self.transforms.stride}")
+        if (
+            self.entropy.kind == "context"
+            and sum(self.entropy.context.groups) != self.transforms.latent_channels
+        ):
+            raise ValueError("entropy.context.groups must sum to transforms.latent_channels")
+        return self
+
+    def to_json(self) -> str:
+        """The configuration as JSON text that :func:`load_config` reads back."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def config_names() -> list[str]:
+    """Names of the configurations that come with the package."""
+    folder = resources.files("codec_cli") / "configs"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+def load_config(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Reads a configuration by name or path and applies overrides.
+
+    Args:
+        name_or_path: A packaged name such as ``photo``, or the path of a JSON file.
+        overrides: ``section.field=value`` texts; a value is JSON, or else taken as a string.
+
+    Returns:
+        The validated configuration.
+
+    Raises:
+        TrainingError: The file is missing, is not JSON, or a field is wrong (the field is named).
+    """
+    if name_or_path in config_names():
+        text = (resources.files("codec_cli") / "configs" / f"{name_or_path}.json").read_text()
+    else:
+        try:
+            text = Path(name_or_path).read_text()
+        except OSError as error:
+            known = ", ".join(config_names())
+            raise TrainingError(
+                f"{name_or_path}: no such configuration ({error.strerror}); known names: {known}"
+            ) from error
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TrainingError(f"{name_or_path}: not valid JSON: {error}") from error
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'configuration'}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise TrainingError(f"{name_or_path}: {problems}") from error
+
+
+def _apply(tree: Any, override: str) -> None:  # noqa: ANN401 - a JSON tree
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise TrainingError(f"--set {override}: write it as section.field=value")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    *parents, leaf = key.split(".")
+    node = tree
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) and part.isdigit() else node.setdefault(part, {})
+        if not isinstance(node, dict | list):
+            raise TrainingError(f"--set {override}: {part} is not a section")
+    if isinstance(node, list):
+        if not leaf.isdigit() or int(leaf) >= len(node):
+            raise TrainingError(f"--set {override}: no such entry")
+        node[int(leaf)] = value
+    else:
+        node[leaf] = value

@@ -1,0 +1,199 @@
+"""Training images: a directory or a TensorFlow data set -> decoded patches on disk -> crops.
+
+Sources are decoded once, at several random scales, into one array of square patches that later runs map
+into memory. A batch is a pure function of (seed, step): a resumed run sees what an unbroken one would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tqdm import tqdm
+
+from codec_cli.errors import TrainingError
+from codec_cli.training.config import Config
+
+Patches = npt.NDArray[np.uint8]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All files below a directory that Pillow knows by suffix, sorted."""
+    if not folder.is_dir():
+        raise TrainingError(f"{folder}: no such directory of images; name one with --data")
+    known = Image.registered_extensions()
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
+
+
+def split(config: Config) -> tuple[list[Path], list[Path]]:
+    """Training and validation files of a configuration that names a directory."""
+    if config.data.path is None:
+        raise TrainingError("no training images: give --data DIR or --dataset tfds:NAME")
+    files = list_images(Path(config.data.path))
+    if not files:
+        raise TrainingError(f"{config.data.path}: no images in this directory")
+    if config.data.validation is not None:
+        held_out = list_images(Path(config.data.validation))
+        if not held_out:
+            raise TrainingError(f"{config.data.validation}: no images in this directory")
+        return files, held_out
+    if len(files) < 2:
+        raise TrainingError(f"{config.data.path}: at least two images are needed, one for validation")
+    return [f for i, f in enumerate(files) if i % 20 != 0], files[::20]
+
+
+def load_image(path: Path, channels: int) -> npt.NDArray[np.uint8]:
+    """Decodes an image to uint8 (height, width, channels)."""
+    try:
+        with Image.open(path) as image:
+            array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise TrainingError(f"{path}: not a readable image: {error}") from error
+    return array.reshape(*array.shape[:2], channels)
+
+
+def _tfds_images(config: Config) -> Iterator[Patches]:
+    import tensorflow_datasets as tfds
+
+    name = (config.data.dataset or "").removeprefix("tfds:")
+    try:
+        source = tfds.load(name, split="train", data_dir=config.data.data_dir, shuffle_files=False)
+    except Exception as error:
+        raise TrainingError(f"--dataset tfds:{name}: {str(error).splitlines()[0]}") from error
+    for example in tfds.as_numpy(source):
+        image = example["image"]
+        if image.shape[-1] != config.transforms.channels:
+            mode = "RGB" if config.transforms.channels == 3 else "L"
+            image = np.asarray(Image.fromarray(image.squeeze()).convert(mode))
+        yield image.reshape(*image.shape[:2], config.transforms.channels)
+
+
+def _cut(image: Patches, size: int, min_scale: float, rng: np.random.Generator) -> Patches:
+    """One patch at a random scale and place; small images are padded by reflection."""
+    height, width = image.shape[:2]
+    smallest = max(min_scale, min(1.0, size / min(height, width)))
+    scale = rng.uniform(smallest, 1.0)
+    if scale < 0.98:
+        squeezed = Image.fromarray(image.squeeze())
+        resized = squeezed.resize(
+            (max(size, round(width * scale)), max(size, round(height * scale))), Image.Resampling.LANCZOS
+        )
+        image = np.asarray(resized).reshape(resized.height, resized.width, image.shape[2])
+        height, width = image.shape[:2]
+    if height < size or width < size:
+        pad = ((0, max(0, size - height)), (0, max(0, size - width)), (0, 0))
+        image = np.pad(image, pad, mode="symmetric")
+        height, width = image.shape[:2]
+    top = int(rng.integers(0, height - size + 1))
+    left = int(rng.integers(0, width - size + 1))
+    return image[top : top + size, left : left + size]
+
+
+def patch_size(config: Config) -> int:
+    """Side of a cached patch: half as long again as a crop."""
+    return config.data.crop * 3 // 2
+
+
+def load_patches(config: Config, cache_dir: Path, quiet: bool = False) -> Patches:
+    """The patch cache of a configuration, built if it is not there.
+
+    Args:
+        config: Names the source; decides patch size, scales and number.
+        cache_dir: Directory for ``patches-HASH.npy``.
+        quiet: No progress bar.
+
+    Returns:
+        uint8 (patches, size, size, channels), mapped into memory.
+
+    Raises:
+        TrainingError: There is no image, or the data set is not to be had.
+    """
+    data, size = config.data, patch_size(config)
+    sources: list[str] = [data.dataset or ""]
+    files: list[Path] = []
+    if data.dataset is None:
+        files = split(config)[0]
+        sources = [f"{path}:{path.stat().st_size}" for path in files]
+    key = repr((sources, size, data.min_scale, data.cache_patches, config.transforms.channels, config.seed))
+    target = cache_dir / f"patches-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    if target.exists():
+        return np.load(target, mmap_mode="r")
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(config.seed)
+    partial = target.with_suffix(f".{os.getpid()}.tmp")
+    patches = np.lib.format.open_memmap(
+        partial, "w+", np.uint8, (data.cache_patches, size, size, config.transforms.channels)
+    )
+    filled = 0
+    if files:
+        # Patches in proportion to area, at least one an image (as far as they go).
+        areas = np.array([np.prod(_image_size(path)) for path in files], np.float64)
+        share = np.maximum(1, np.floor(areas / areas.sum() * data.cache_patches)).astype(int)
+        order = rng.permutation(len(files))
+        for index in tqdm(order, desc="decoding", disable=quiet, leave=False):
+            image = load_image(files[index], config.transforms.channels)
+            for _ in range(min(share[index], data.cache_patches - filled)):
+                patches[filled] = _cut(image, size, data.min_scale, rng)
+                filled += 1
+    else:
+        for image in tqdm(_tfds_images(config), desc="decoding", disable=quiet, leave=False):
+            if filled == data.cache_patches:
+                break
+            patches[filled] = _cut(image, size, data.min_scale, rng)
+            filled += 1
+    if filled == 0:
+        raise TrainingError(f"{data.dataset or data.path}: no images to train on")
+    for i in range(filled, data.cache_patches):
+        patches[i] = patches[int(rng.integers(0, filled))]
+    patches.flush()
+    del patches
+    partial.replace(target)
+    return np.load(target, mmap_mode="r")
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise TrainingError(f"{path}: not a readable image: {error}") from error
+
+
+def batch_at(config: Config, patches: Patches, step: int) -> Patches:
+    """The crops of one step: uint8 (batch, crop, crop, channels), a pure function of (seed, step)."""
+    rng = np.random.Generator(np.random.Philox(key=config.seed, counter=step << 64))
+    crop, size = config.data.crop, patches.shape[1]
+    out = np.empty((config.data.batch, crop, crop, patches.shape[3]), np.uint8)
+    for i in range(config.data.batch):
+        patch = patches[int(rng.integers(0, len(patches)))]
+        top, left = rng.integers(0, size - crop + 1, 2)
+        view = patch[top : top + crop, left : left + crop]
+        if rng.random() < 0.5:
+            view = view[:, ::-1]
+        if rng.random() < 0.5:
+            view = view.transpose(1, 0, 2)
+        out[i] = view
+    return out
+
+
+def validation_crops(config: Config) -> Patches:
+    """Centre crops of validation images, uint8 (n, crop, crop, channels), held out of training."""
+    size = config.data.crop * 2
+    count = config.run.validation_images
+    images: list[Patches] = []
+    if config.data.dataset is None:
+        for path in split(config)[1][:count]:
+            images.append(load_image(path, config.transforms.channels))
+    else:
+        # The cache takes a data set's head; its tail is validation.
+        tail: list[Patches] = []
+        for image in _tfds_images(config):
+            tail = [*tail[-(count - 1) :], image] if count > 1 else [image]
+        images = tail
+    rng = np.random.default_rng(0)
+    return np.stack([_cut(image, size, 1.0, rng) for image in images])

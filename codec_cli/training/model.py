@@ -1,0 +1,158 @@
+"""The autoencoder as a whole: initial parameters, and the rate-distortion loss of a batch.
+
+Symbols and levels: a batch holds every quality level equally often. Image ``i`` is coded at level
+``i % levels``, so that the prior of batch shape (levels, channels) is evaluated exactly once per symbol.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from codec_cli.training import networks, prior
+from codec_cli.training.config import Config
+from codec_cli.training.networks import Arrays, Params
+
+
+def block_pca(
+    patches: npt.NDArray[np.uint8], stride: int, components: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """PCA of square image blocks, about mid-grey.
+
+    Args:
+        patches: uint8 (n, height, width, channels), at least ``stride`` wide.
+        stride: Block size.
+        components: Number of components to keep.
+
+    Returns:
+        Orthonormal columns (channels * stride^2, components) in the channel order of
+        ``space_to_depth``, by falling variance; and the standard deviation of each, for pixels in [0, 1].
+    """
+    n, height, width, channels = patches.shape
+    rows, columns = height // stride, width // stride
+    blocks = patches[:, : rows * stride, : columns * stride].reshape(
+        n, rows, stride, columns, stride, channels
+    )
+    flat = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(-1, stride * stride * channels)
+    data = flat.astype(np.float32) / 255 - 0.5
+    # Second moment, not covariance: the linear path has no bias, so the mean is a component like any other.
+    moment = (data.T @ data).astype(np.float64) / len(data)
+    values, vectors = np.linalg.eigh(moment)
+    order = np.argsort(values)[::-1][:components]
+    deviation = np.sqrt(np.maximum(values[order], 0))
+    return vectors[:, order].astype(np.float32), deviation.astype(np.float32)
+
+
+def init_params(config: Config, patches: npt.NDArray[np.uint8]) -> Arrays:
+    """All initial parameters of a configuration, from a sample of training patches.
+
+    The initial gain is the high-rate optimum of a uniform quantiser in an orthonormal transform:
+    bits + lambda * step^2 / 36 is least at step = sqrt(26 / lambda) on the scale [0, 255].
+    """
+    rng = np.random.default_rng(config.seed)
+    transforms, lambdas = config.transforms, np.asarray(config.levels.lambdas)
+    basis, deviation = block_pca(patches, transforms.stride, transforms.latent_channels)
+    gain = 255 / np.sqrt(26 / lambdas)
+    # 26 holds for three channels sharing one pixel's bits; fewer channels weigh distortion more per value.
+    gain = gain * np.sqrt(3 / transforms.channels)
+    params = networks.init_transforms(transforms, len(gain), basis, rng)
+    log_gain = np.broadcast_to(np.log(gain)[:, None], (len(gain), transforms.latent_channels))
+    params["gain/forward"] = log_gain.astype(np.float32)
+    params["gain/inverse"] = (-log_gain).astype(np.float32)
+    scales = (gain[:, None] * deviation[None, :]).astype(np.float32)
+    if config.entropy.kind == "context":
+        from codec_cli.training import context
+
+        params.update(context.init_context(config, scales, rng))
+    else:
+        params.update(prior.init_prior(scales, config.entropy.filters, rng))
+    return params
+
+
+def level_weights(config: Config) -> npt.NDArray[np.float32]:
+    """Weight of each trained level in the loss, mean 1."""
+    weights = np.asarray(config.levels.lambdas) ** -config.levels.weight_power
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def _distortion(config: Config, original: tf.Tensor, decoded: tf.Tensor) -> tf.Tensor:
+    """Weighted distortion per image on [0, 255]; shape (batch,)."""
+    difference = (original - decoded) * 255.0
+    total = tf.zeros(tf.shape(original)[:1])
+    for loss in config.losses:
+        term = tf.square(difference) if loss.name == "mse" else tf.abs(difference)
+        total += loss.weight * tf.reduce_mean(term, (1, 2, 3))
+    return total
+
+
+def forward(
+    params: Params,
+    config: Config,
+    images: tf.Tensor,
+    noise: tf.Tensor,
+    hard: tf.Tensor,
+    dtype: tf.DType = tf.float32,
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Rate-distortion loss of a batch.
+
+    Args:
+        params: All parameters by name.
+        config: The configuration.
+        images: uint8 (batch, height, width, channels); batch a multiple of the number of levels.
+        noise: float32 (batch, height / stride, width / stride, latent_channels), uniform in [-0.5, 0.5).
+        hard: float32 scalar; 0 gives the synthesis noisy latents, 1 rounded ones.
+        dtype: Precision of the convolutional branches.
+
+    Returns:
+        The scalar loss, and metrics: ``bpp``, ``mse`` (on [0, 255]) and ``loss`` per level, each float32 (levels,).
+    """
+    levels = len(config.levels.lambdas)
+    original = tf.cast(images, tf.float32) / 255.0
+    latents = networks.analysis(params, config.transforms, original, dtype)
+    batch, height, width, channels = latents.shape
+    shape = (batch // levels, levels, height, width, channels)
+    scaled = tf.reshape(latents, shape) * tf.exp(params["gain/forward"])[:, None, None, :]
+    noisy = scaled + tf.reshape(noise, shape)
+    rounded = scaled + tf.stop_gradient(tf.round(scaled) - scaled)
+    rate = rate_bits(params, config, noisy, rounded)
+    received = noisy + hard * (rounded - noisy)
+    restored = received * tf.exp(params["gain/inverse"])[:, None, None, :]
+    decoded = networks.synthesis(
+        params,
+        config.transforms,
+        tf.reshape(restored, (batch, height, width, channels)),
+        tf.tile(tf.eye(levels), (batch // levels, 1)),
+        dtype,
+    )
+    pixels = float(height * width * config.transforms.stride**2)
+    bpp = tf.reduce_mean(rate, 0) / pixels
+    distortion = tf.reduce_mean(tf.reshape(_distortion(config, original, decoded), (-1, levels)), 0)
+    lambdas = tf.constant(config.levels.lambdas, tf.float32)
+    per_level = bpp + lambdas * distortion
+    mse = tf.reduce_mean(
+        tf.reshape(tf.reduce_mean(tf.square((original - decoded) * 255.0), (1, 2, 3)), (-1, levels)), 0
+    )
+    loss = tf.reduce_mean(per_level * tf.constant(level_weights(config)))
+    return loss, {"bpp": bpp, "mse": mse, "loss": per_level}
+
+
+def rate_bits(params: Params, config: Config, noisy: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:
+    """Bits of each image under the configured entropy model.
+
+    Args:
+        params: All parameters by name.
+        config: The configuration.
+        noisy: float32 (batch / levels, levels, height, width, channels), with uniform noise.
+        rounded: The same shape, rounded with a straight-through gradient: what contexts see.
+
+    Returns:
+        float32 (batch / levels, levels).
+    """
+    levels = len(config.levels.lambdas)
+    if config.entropy.kind == "context":
+        from codec_cli.training import context
+
+        return context.rate_bits(params, config, noisy, rounded)
+    density = prior.build_prior(params, (levels, config.transforms.latent_channels), config.entropy.filters)
+    return tf.reduce_sum(prior.bits(density, noisy), (1, 2, 4))

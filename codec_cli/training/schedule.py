@@ -1,0 +1,44 @@
+"""The scalars that steer a training step. No TensorFlow here: the loop for other devices imports it too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+NAMES = ("correction1", "correction2", "ema", "hard", "learning_rate")
+
+
+def scalars(config: Mapping[str, Any], step: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Warm-up, plateau, cosine decay; averaging; decoder rounding; Adam's bias corrections.
+
+    Args:
+        config: A configuration as a tree of plain values (``Config.model_dump()`` or its JSON);
+            ``run.steps`` is the length of the schedule.
+        step: Steps already done.
+
+    Returns:
+        float32 scalars ``learning_rate``, ``ema``, ``hard`` (1 once the synthesis is to see rounded
+        latents), ``correction1`` and ``correction2`` (after this step).
+    """
+    optimizer, run = config["optimizer"], config["run"]
+    rate, low = optimizer["learning_rate"], optimizer["final_learning_rate"]
+    progress = step / run["steps"]
+    start = optimizer["decay_start"]
+    if progress > start:
+        phase = min(1.0, (progress - start) / max(1e-9, 1 - start))
+        rate = low + (rate - low) * 0.5 * (1 + math.cos(math.pi * phase))
+    if step < optimizer["warmup_steps"]:
+        rate *= (step + 1) / optimizer["warmup_steps"]
+    values = {
+        "correction1": 1 - optimizer["beta1"] ** (step + 1),
+        "correction2": 1 - optimizer["beta2"] ** (step + 1),
+        # Early in a run the average must not remember the initial weights.
+        "ema": min(optimizer["ema"], (1 + step) / (10 + step)),
+        "hard": float(progress >= run["decoder_rounding"]),
+        "learning_rate": rate,
+    }
+    return {name: np.asarray(values[name], np.float32) for name in NAMES}
