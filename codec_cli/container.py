@@ -133,6 +133,13 @@ def peek(data: bytes) -> Header:
     return _read_header(_Reader(data))[0]
 
 
+def check_sum(data: bytes) -> None:
+    """Refuse what is no file of ours or does not match its checksum; raises as :func:`parse`."""
+    _check_start(data)
+    if data[-CRC_SIZE:] != zlib.crc32(data[:-CRC_SIZE]).to_bytes(CRC_SIZE, "little"):
+        raise FormatError("damaged: checksum does not match (the file is truncated or was changed)")
+
+
 def parse(data: bytes, tile_pixels: int, max_pixels: int) -> Container:
     """Read a whole file.
 
@@ -240,10 +247,8 @@ def _read_header(reader: _Reader) -> tuple[Header, bool]:
 
 
 def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Container, dict[str, int]]:
-    _check_start(data)
+    check_sum(data)
     body = data[:-CRC_SIZE]
-    if data[-CRC_SIZE:] != zlib.crc32(body).to_bytes(CRC_SIZE, "little"):
-        raise FormatError("damaged: checksum does not match (the file is truncated or was changed)")
     reader = _Reader(body)
     header, has_sections = _read_header(reader)
     sizes = {"header": reader.position}

@@ -1,0 +1,384 @@
+"""The spine: a picture -> container bytes -> the picture again.
+
+::
+
+    from codec_cli import Codec
+
+    codec = Codec()                           # the pretrained photo model
+    data = codec.encode(pixels, quality=40)   # uint8 (height, width, 3) or (height, width)
+    decoded = codec.decode(data)
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_cli import container
+from codec_cli.context import ContextModel, FactorizedModel, Layer, Network
+from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, Tables
+from codec_cli.errors import FormatError, ImageError, ModelError
+from codec_cli.images import Picture, load_picture
+from codec_cli.transforms import (
+    Floats,
+    Pixels,
+    Session,
+    analyse,
+    available_threads,
+    grid,
+    latent_size,
+    synthesise,
+)
+from codec_cli.zoo import ANALYSIS, DEFAULT_MODEL, SYNTHESIS, ModelInfo, Zoo
+
+DEFAULT_MAX_PIXELS = 1 << 28
+
+
+def load_entropy_model(info: ModelInfo) -> ContextModel | FactorizedModel:
+    """Builds a model's entropy coder from its stored integers (raises :class:`ModelError`)."""
+    arrays = info.tables
+    try:
+        if info.kind == "factorized":
+            return FactorizedModel(_level_tables(arrays, info.levels, info.facts["latent_channels"]))
+        groups = tuple(int(size) for size in info.facts["groups"])
+        networks = {}
+        for g in range(len(groups)):
+            for h in (0, 1):
+                if (g, h) != (0, 0):
+                    layers = [_layer(arrays, f"pass-{g}-{h}/layer{i}") for i in range(3)]
+                    networks[g, h] = Network((layers[0], layers[1], layers[2]))
+        return ContextModel(
+            groups,
+            _level_tables(arrays, info.levels, groups[0]),
+            Tables(*(arrays[f"bank/{part}"] for part in ("offsets", "lengths", "counts"))),
+            arrays["magnitude"].astype(np.float32),
+            networks,
+        )
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ModelError(f"{info.path}: the entropy tables are incomplete") from error
+
+
+def _level_tables(arrays: dict[str, npt.NDArray[Any]], levels: int, channels: int) -> tuple[Tables, ...]:
+    offsets, lengths, counts = (arrays[f"first/{part}"] for part in ("offsets", "lengths", "counts"))
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    out = []
+    for level in range(levels):
+        begin, end = level * channels, (level + 1) * channels
+        out.append(Tables(offsets[begin:end], lengths[begin:end], counts[starts[begin] : starts[end]]))
+    return tuple(out)
+
+
+def _layer(arrays: dict[str, npt.NDArray[Any]], name: str) -> Layer:
+    kernel, bias, shift = (arrays[f"{name}/{part}"] for part in ("kernel", "bias", "shift"))
+    return Layer(kernel.astype(np.float32), bias.astype(np.float32), np.exp2(-shift.astype(np.float32)))
+
+
+class _Loaded:
+    """A model in memory; each part is loaded when it is first needed."""
+
+    def __init__(self, info: ModelInfo, threads: int) -> None:
+        self.info = info
+        self._threads = threads
+        tables = info.tables
+        shape = (info.levels, int(info.facts["latent_channels"]))
+        try:
+            self.gain: Floats = tables["gain"]
+            self.inverse_gain: Floats = tables["inverse_gain"]
+            self.level_weights: Floats = tables["level_weights"]
+        except KeyError as error:
+            raise ModelError(f"{info.path}: the tables are incomplete") from error
+        if self.gain.shape != shape or self.inverse_gain.shape != shape:
+            raise ModelError(f"{info.path}: the gains have the wrong shape")
+
+    @cached_property
+    def entropy(self) -> ContextModel | FactorizedModel:
+        return load_entropy_model(self.info)
+
+    @cached_property
+    def analysis(self) -> Session:
+        self.info.read(ANALYSIS)
+        return Session(self.info.path / ANALYSIS, self._threads)
+
+    @cached_property
+    def synthesis(self) -> Session:
+        self.info.read(SYNTHESIS)
+        return Session(self.info.path / SYNTHESIS, self._threads)
+
+
+class Codec:
+    """Encodes images to bytes and decodes them.
+
+    Args:
+        model: Name, alias or folder of the model that encodes; decoding finds its model by fingerprint.
+        models_dir: Searched before the installed models.
+        threads: Processor threads; all by default.
+
+    Raises:
+        ModelError: The model is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        model: str | ModelInfo = DEFAULT_MODEL,
+        *,
+        models_dir: Path | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._zoo = Zoo(models_dir)
+        self._model = model
+        self._threads = threads or available_threads()
+        self._loaded: dict[bytes, _Loaded] = {}
+        self._by_mark: dict[bytes, ModelInfo] = {}
+        if isinstance(model, ModelInfo):
+            self._by_mark[model.fingerprint] = model
+        if threads is not None:
+            from threadpoolctl import threadpool_limits
+
+            threadpool_limits(threads)
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """The model that encodes; what it encodes, this object decodes, wherever its folder lies."""
+        info = self._model if isinstance(self._model, ModelInfo) else self._zoo.info(self._model)
+        self._by_mark[info.fingerprint] = info
+        return info
+
+    def _load(self, info: ModelInfo) -> _Loaded:
+        loaded = self._loaded.get(info.fingerprint)
+        if loaded is None:
+            loaded = self._loaded[info.fingerprint] = _Loaded(info, self._threads)
+        return loaded
+
+    def encode(self, pixels: npt.NDArray[np.uint8], quality: int | None = None) -> bytes:
+        """Compresses an array.
+
+        Args:
+            pixels: uint8 (height, width), or (height, width, channels) with 1 (gray), 2 (gray and alpha),
+                3 (R'G'B') or 4 (R'G'B' and alpha) channels.
+            quality: 1 (smallest) to 100 (best); the model's default is about 0.6 bits per pixel.
+
+        Returns:
+            A whole compressed file.
+
+        Raises:
+            ImageError: The array has another shape or type.
+            ValueError: The quality is out of range.
+        """
+        array = np.asarray(pixels)
+        if array.ndim == 2:
+            array = array[:, :, None]
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or not array.size:
+            raise ImageError(f"expected uint8 (height, width[, 1..4]), got {array.dtype} {array.shape}")
+        colours = 1 if array.shape[2] < 3 else 3
+        alpha = array[:, :, colours] if array.shape[2] > colours else None
+        return self.encode_picture(Picture(array[:, :, :colours], alpha), quality)
+
+    def decode(
+        self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> npt.NDArray[np.uint8]:
+        """Decompresses to an array.
+
+        Args:
+            data: A whole compressed file.
+            max_pixels: Larger images are refused before anything is allocated.
+
+        Returns:
+            uint8 (height, width, channels), channels as given to :meth:`encode` (1 to 4).
+
+        Raises:
+            CodecError: The bytes are not a file of ours, are damaged, or need a model that is not here.
+        """
+        picture = self.decode_picture(data, max_pixels=max_pixels)
+        if picture.alpha is None:
+            return picture.pixels
+        return np.concatenate([picture.pixels, picture.alpha[:, :, None]], 2)
+
+    def latents(self, pixels: npt.NDArray[np.uint8]) -> list[tuple[tuple[int, int, int, int], Floats]]:
+        """Unscaled latents of every tile: ((top, left, bottom, right), float32 (h, w, latent_channels))."""
+        loaded = self._load(self.info)
+        stride, halo = self.info.stride, int(self.info.facts["analysis_halo"])
+        planes = _to_channels(pixels, self.info.channels)
+        size = latent_size(*pixels.shape[:2], stride)
+        return [
+            (tile, analyse(loaded.analysis, planes, tile, stride, halo)) for row in grid(*size) for tile in row
+        ]
+
+    def encode_picture(
+        self, picture: Picture, quality: int | None = None, *, level: int | None = None
+    ) -> bytes:
+        """Compresses a picture with its alpha plane and metadata.
+
+        Args:
+            picture: Pixels, alpha, ICC profile and EXIF.
+            quality: 1 to 100; the model's default if neither it nor ``level`` is given.
+            level: A usable level of the model, instead of a quality.
+
+        Returns:
+            A whole compressed file.
+        """
+        info = self.info
+        if level is None:
+            chosen = info.default_quality if quality is None else quality
+            if not 1 <= chosen <= 100:
+                raise ValueError("quality must be within 1..100")
+            level = info.level_of_quality(chosen)
+        loaded = self._load(info)
+        height, width, channels = picture.pixels.shape
+        planes = _to_channels(picture.pixels, info.channels)
+        stride, halo = info.stride, int(info.facts["analysis_halo"])
+        gain = loaded.gain[level]
+        tiles = []
+        for row in grid(*latent_size(height, width, stride)):
+            for tile in row:
+                scaled = analyse(loaded.analysis, planes, tile, stride, halo) * gain
+                symbols = np.clip(np.rint(scaled), SYMBOL_MIN, SYMBOL_MAX).astype(np.int16)
+                tiles.append(loaded.entropy.encode(symbols, level))
+        alpha_png = None
+        if picture.alpha is not None and not (picture.alpha == 255).all():
+            alpha_png = _encode_alpha(picture.alpha)
+        return container.serialize(
+            container.Container(
+                container.Header(info.fingerprint, level, channels == 1, picture.alpha is not None, width, height),
+                container.Metadata(picture.icc, picture.exif, alpha_png),
+                tuple(tiles),
+            ),
+            info.tile_pixels,
+        )
+
+    def decode_picture(
+        self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "file"
+    ) -> Picture:
+        """Decompresses a file to a picture with its metadata.
+
+        Args:
+            data: A whole compressed file.
+            max_pixels: Larger images are refused before anything is allocated.
+            name: Of the file, for messages.
+
+        Returns:
+            The picture, with the exact size of the original.
+
+        Raises:
+            CodecError: See :meth:`decode`.
+        """
+        loaded, parsed = self._open(data, max_pixels)
+        header = parsed.header
+        alpha = _decode_alpha(parsed.metadata.alpha_png, header, name) if header.alpha else None
+        pixels = self._decode_pixels(loaded, parsed)
+        return Picture(pixels, alpha, parsed.metadata.icc, parsed.metadata.exif)
+
+    def _open(self, data: bytes, max_pixels: int) -> tuple[_Loaded, container.Container]:
+        """Checks a file as far as can be done before entropy decoding, and finds its model."""
+        # First, so that a damaged file is not taken for one of a foreign model.
+        container.check_sum(data)
+        mark = container.peek(data).fingerprint
+        info = self._by_mark.get(mark)
+        if info is None:
+            info = self._by_mark[mark] = self._zoo.by_fingerprint(mark)
+        parsed = container.parse(data, info.tile_pixels, max_pixels)
+        if parsed.header.level >= info.levels:
+            raise FormatError(f"damaged: level {parsed.header.level} of a model with {info.levels}")
+        return self._load(info), parsed
+
+    def symbols(self, data: bytes) -> list[npt.NDArray[np.int16]]:
+        """The decoded symbols of every tile, int16 (height, width, latent_channels), in raster order."""
+        loaded, parsed = self._open(data, DEFAULT_MAX_PIXELS)
+        header = parsed.header
+        size = latent_size(header.height, header.width, loaded.info.stride)
+        tiles = [tile for row in grid(*size) for tile in row]
+        return [
+            loaded.entropy.decode(segment, tile[2] - tile[0], tile[3] - tile[1], header.level)
+            for segment, tile in zip(parsed.tiles, tiles, strict=True)
+        ]
+
+    @staticmethod
+    def _decode_pixels(loaded: _Loaded, parsed: container.Container) -> Pixels:
+        header, info = parsed.header, loaded.info
+        stride, halo = info.stride, int(info.facts["synthesis_halo"])
+        size = latent_size(header.height, header.width, stride)
+        rows = grid(*size)
+        segments = iter(parsed.tiles)
+        scale = loaded.inverse_gain[header.level]
+        weights = np.ascontiguousarray(loaded.level_weights[header.level][None])
+        out = np.empty((header.height, header.width, 1 if header.gray else 3), np.uint8)
+        # Symbols of a row of tiles, and of the rows above and below: what a halo can reach.
+        bands: dict[int, npt.NDArray[np.int16]] = {}
+
+        def band(index: int) -> npt.NDArray[np.int16]:
+            if index not in bands:
+                decoded = [
+                    loaded.entropy.decode(next(segments), bottom - top, right - left, header.level)
+                    for top, left, bottom, right in rows[index]
+                ]
+                bands[index] = decoded[0] if len(decoded) == 1 else np.concatenate(decoded, 1)
+            return bands[index]
+
+        for r, row in enumerate(rows):
+            reach = range(max(0, r - 1), min(len(rows), r + 2))
+            plane = np.concatenate([band(index) for index in reach], 0) if len(reach) > 1 else band(r)
+            latents = _dequantiser(plane, rows[reach[0]][0][0], scale)
+            for tile in row:
+                image = synthesise(loaded.synthesis, latents, tile, size, stride, halo, weights)
+                top, left = tile[0] * stride, tile[1] * stride
+                target = out[top : top + image.shape[0], left : left + image.shape[1]]
+                target[:] = _from_channels(image[: target.shape[0], : target.shape[1]], target.shape[2])
+            bands.pop(r - 1, None)
+        return out
+
+
+def _dequantiser(
+    plane: npt.NDArray[np.int16], first_row: int, scale: Floats
+) -> Callable[[int, int, int, int], Floats]:
+    def latents(top: int, left: int, bottom: int, right: int) -> Floats:
+        return plane[top - first_row : bottom - first_row, left:right].astype(np.float32) * scale
+
+    return latents
+
+
+def _to_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Gray to R'G'B' for a colour model; colour does not fit a gray model."""
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, 2)
+    raise ImageError("the model codes gray images only; choose another with --model")
+
+
+def _from_channels(image: Pixels, channels: int) -> Pixels:
+    """R'G'B' back to gray: the mean of the channels, rounded half up."""
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, 2)
+    return ((image.astype(np.uint16).sum(2, keepdims=True) * 2 + 3) // 6).astype(np.uint8)
+
+
+def _encode_alpha(alpha: npt.NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(alpha)).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _decode_alpha(png: bytes | None, header: container.Header, name: str) -> npt.NDArray[np.uint8]:
+    """The alpha plane; its PNG header is checked before any pixel is decoded."""
+    if png is None:
+        return np.full((header.height, header.width), 255, np.uint8)
+    start = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBB", header.width, header.height, 8, 0)
+    if png[: len(start)] != start:
+        raise FormatError("damaged: the alpha plane does not fit the image")
+    try:
+        plane = load_picture(png, name, header.width * header.height, keep_metadata=False)
+    except ImageError as error:
+        raise FormatError("damaged: the alpha plane is not decodable") from error
+    if plane.pixels.shape != (header.height, header.width, 1) or plane.alpha is not None:
+        raise FormatError("damaged: the alpha plane does not fit the image")
+    return plane.pixels[:, :, 0]

@@ -1,0 +1,245 @@
+"""The context model in exact integer arithmetic: symbols already decoded -> tables and centres of the next.
+
+Latent channels come in groups, each group in the two halves of a checkerboard. The first half of the first
+group uses a table per channel. Every later pass evaluates a small network whose inputs, weights and
+activations are integers held in float32: as long as no sum reaches 2^24, float32 matrix products give the
+same result in any order, on any processor. Export proves that bound (:func:`check_bounds`); this module
+only gathers, multiplies, floors and clips. docs/FORMAT.md specifies every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_cli.entropy import Decoder, Encoder, Ints, Tables
+from codec_cli.errors import ModelError
+
+INPUT_CLIP = 255
+ACTIVATION_MAX = 255
+FRACTIONS = 8
+# Means are clipped to +-512 symbols.
+MEAN_MAX = 512 * FRACTIONS
+EXACT = 1 << 24
+
+Floats = npt.NDArray[np.float32]
+
+_ALL_TAPS = tuple((dy, dx) for dy in range(3) for dx in range(3))
+# The neighbours in the other half of the checkerboard.
+_CROSS_TAPS = ((0, 1), (1, 0), (1, 2), (2, 1))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One integer layer: floor((inputs @ kernel + bias[level]) * 2^-shift).
+
+    Attributes:
+        kernel: float32 (inputs, outputs) with integer values.
+        bias: float32 (levels, outputs) with integer values.
+        scale: float32 (outputs,), 2^-shift.
+    """
+
+    kernel: Floats
+    bias: Floats
+    scale: Floats
+
+    def __call__(self, inputs: Floats, level: int) -> Floats:
+        """Applies the layer to float32 (n, inputs); exact if the bound holds."""
+        out: Floats = inputs @ self.kernel
+        out += self.bias[level]
+        out *= self.scale
+        return np.floor(out, out)
+
+    def check_bound(self, largest: npt.NDArray[np.float64], name: str) -> None:
+        """Raises :class:`ModelError` if any partial sum could reach 2^24.
+
+        Args:
+            largest: (inputs,), the largest magnitude of each input.
+            name: Of the layer, for the message.
+        """
+        reach = largest @ np.abs(self.kernel.astype(np.float64)) + np.abs(self.bias.astype(np.float64)).max(0)
+        if not (reach < EXACT).all():
+            raise ModelError(f"{name}: a sum can reach {reach.max():.0f}, beyond 2^24: not exact in float32")
+        whole = all(bool((np.rint(part) == part).all()) for part in (self.kernel, self.bias))
+        if not whole or not (np.exp2(np.rint(np.log2(self.scale))) == self.scale).all():
+            raise ModelError(f"{name}: weights must be integers and scales powers of two")
+
+
+@dataclass(frozen=True)
+class Network:
+    """The three layers of one pass; ``layers[0]`` sees gathered neighbourhoods."""
+
+    layers: tuple[Layer, Layer, Layer]
+
+    def __call__(self, inputs: Floats, level: int, scales: int) -> tuple[Ints, Ints]:
+        """Runs the network.
+
+        Args:
+            inputs: float32 (positions, inputs), integer values.
+            level: Usable level.
+            scales: Number of scales in the bank.
+
+        Returns:
+            Table index and centre of each symbol, both int32 (positions * channels,), channel fastest.
+        """
+        hidden = inputs
+        for layer in self.layers[:2]:
+            hidden = np.clip(layer(hidden, level), 0, ACTIVATION_MAX)
+        out = self.layers[2](hidden, level)
+        channels = out.shape[1] // 2
+        mean = np.clip(out[:, :channels], -MEAN_MAX, MEAN_MAX - 1).astype(np.int32)
+        scale = np.clip(out[:, channels:], 0, scales - 1).astype(np.int32)
+        # An arithmetic shift floors, so the fraction is never negative.
+        centre = mean >> 3
+        index = scale * FRACTIONS + (mean & (FRACTIONS - 1))
+        return index.reshape(-1), centre.reshape(-1)
+
+
+@dataclass(frozen=True)
+class ContextModel:
+    """Everything that codes a tile of latents with contexts.
+
+    Attributes:
+        groups: Channels of each group.
+        first: Tables of the first half of the first group, per usable level.
+        bank: Tables by scale * 8 + fraction.
+        magnitude: float32 (256,), the rounded logarithm of a magnitude, integer values.
+        networks: By (group, half).
+    """
+
+    groups: tuple[int, ...]
+    first: tuple[Tables, ...]
+    bank: Tables
+    magnitude: Floats
+    networks: dict[tuple[int, int], Network]
+
+    def check_bounds(self) -> None:
+        """Proves from the weights that every sum stays below 2^24 (raises :class:`ModelError`)."""
+        largest_magnitude = float(np.abs(self.magnitude).max())
+        for (g, h), network in self.networks.items():
+            known = sum(self.groups[:g])
+            taps = [(known, len(_ALL_TAPS))] + ([(self.groups[g], len(_CROSS_TAPS))] if h else [])
+            pairs = [np.repeat([INPUT_CLIP, largest_magnitude], n) for n, count in taps for _ in range(count)]
+            inputs = np.concatenate(pairs).astype(np.float64)
+            for i, layer in enumerate(network.layers):
+                if layer.kernel.shape[0] != len(inputs):
+                    raise ModelError(f"pass-{g}-{h}/layer{i}: {layer.kernel.shape[0]} inputs, not {len(inputs)}")
+                layer.check_bound(inputs, f"pass-{g}-{h}/layer{i}")
+                inputs = np.full(layer.kernel.shape[1], float(ACTIVATION_MAX))
+
+    def encode(self, symbols: npt.NDArray[np.int16], level: int) -> bytes:
+        """Codes a tile.
+
+        Args:
+            symbols: int16 (height, width, channels), at most 64x64 positions.
+            level: Usable level.
+
+        Returns:
+            The range-coded segment.
+        """
+        encoder = Encoder()
+        walk = _Walk(self, symbols.shape[0], symbols.shape[1], level)
+        for rows, columns, channels, tables, index, centre in walk:
+            values = symbols[rows, columns, channels].astype(np.int32)
+            encoder.put(tables, index, centre, values.reshape(-1))
+            walk.fill(values)
+        return encoder.finish()
+
+    def decode(self, segment: bytes, height: int, width: int, level: int) -> npt.NDArray[np.int16]:
+        """Decodes what :meth:`encode` wrote; int16 (height, width, channels)."""
+        decoder = Decoder(segment)
+        out = np.empty((height, width, sum(self.groups)), np.int16)
+        walk = _Walk(self, height, width, level)
+        for rows, columns, channels, tables, index, centre in walk:
+            values = decoder.get(tables, index, centre).reshape(len(rows), -1)
+            out[rows, columns, channels] = values
+            walk.fill(values)
+        decoder.finish()
+        return out
+
+
+class _Walk:
+    """Iterates over a tile's passes; the caller hands each pass's symbols back with :meth:`fill`."""
+
+    def __init__(self, model: ContextModel, height: int, width: int, level: int) -> None:
+        self._model = model
+        self._level = level
+        # One position of zeros around: nothing outside the tile is ever seen.
+        self._features = np.zeros((height + 2, width + 2, 2, sum(model.groups)), np.float32)
+        grid_rows, grid_columns = np.indices((height, width))
+        even = (grid_rows + grid_columns) % 2 == 0
+        self._halves = [np.nonzero(even), np.nonzero(~even)]
+        self._scales = len(model.bank.lengths) // FRACTIONS
+        self._place: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], slice]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204 - a private six-tuple
+        begin = 0
+        for g, size in enumerate(self._model.groups):
+            channels = slice(begin, begin + size)
+            for h, (rows, columns) in enumerate(self._halves):
+                if len(rows) == 0:
+                    continue
+                self._place = (rows, columns, channels)
+                if (g, h) == (0, 0):
+                    tables = self._model.first[self._level]
+                    index = np.tile(np.arange(size, dtype=np.int32), len(rows))
+                    centre = np.zeros(len(index), np.int32)
+                else:
+                    tables = self._model.bank
+                    inputs = self._gather(rows, columns, begin, channels if h else None)
+                    network = self._model.networks[g, h]
+                    index, centre = network(inputs, self._level, self._scales)
+                yield rows, columns, channels, tables, index, centre
+            begin += size
+
+    def _gather(
+        self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], known: int, own: slice | None
+    ) -> Floats:
+        parts = []
+        taps = [(slice(0, known), _ALL_TAPS)] + ([(own, _CROSS_TAPS)] if own is not None else [])
+        for channels, offsets in taps:
+            width = 2 * (channels.stop - channels.start)
+            block = np.empty((len(rows), len(offsets), width), np.float32)
+            view = self._features[:, :, :, channels]
+            for i, (dy, dx) in enumerate(offsets):
+                block[:, i] = view[rows + dy, columns + dx].reshape(len(rows), width)
+            parts.append(block.reshape(len(rows), -1))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+
+    def fill(self, symbols: Ints) -> None:
+        """Makes the current pass's symbols, int32 (positions, channels), known to later passes."""
+        rows, columns, channels = self._place
+        clipped = np.clip(symbols, -INPUT_CLIP, INPUT_CLIP)
+        self._features[rows + 1, columns + 1, 0, channels] = clipped
+        self._features[rows + 1, columns + 1, 1, channels] = self._model.magnitude[np.abs(clipped)]
+
+
+@dataclass(frozen=True)
+class FactorizedModel:
+    """A table per level and channel, and nothing else: the older model kind.
+
+    Attributes:
+        first: Tables per usable level, one per channel.
+    """
+
+    first: tuple[Tables, ...]
+
+    def encode(self, symbols: npt.NDArray[np.int16], level: int) -> bytes:
+        """Codes a tile, int16 (height, width, channels), in one pass."""
+        encoder = Encoder()
+        encoder.put(*self._pass(symbols.shape[0] * symbols.shape[1], level), symbols.astype(np.int32).reshape(-1))
+        return encoder.finish()
+
+    def decode(self, segment: bytes, height: int, width: int, level: int) -> npt.NDArray[np.int16]:
+        """Decodes what :meth:`encode` wrote; int16 (height, width, channels)."""
+        decoder = Decoder(segment)
+        symbols = decoder.get(*self._pass(height * width, level))
+        decoder.finish()
+        return symbols.reshape(height, width, -1).astype(np.int16)
+
+    def _pass(self, positions: int, level: int) -> tuple[Tables, Ints, Ints]:
+        tables = self.first[level]
+        index = np.tile(np.arange(len(tables.lengths), dtype=np.int32), positions)
+        return tables, index, np.zeros(len(index), np.int32)

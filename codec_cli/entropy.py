@@ -1,0 +1,172 @@
+"""Integer tables and range coding: symbols -> bytes -> the same symbols on every machine.
+
+A table is a run of counts that sum to 2^16. Entry ``i`` of ``n`` codes the value ``offset + i``; the last
+entry is the escape, for values outside. Symbols of a pass are coded table by table, in rising table index,
+each table's symbols in the order in which they stand; then escaped symbols follow, in order, as two bytes.
+docs/FORMAT.md specifies this byte by byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from codec_cli.errors import FormatError, ModelError
+
+PRECISION = 16
+TOTAL = 1 << PRECISION
+SYMBOL_MIN, SYMBOL_MAX = -(1 << 15), (1 << 15) - 1
+
+Ints = npt.NDArray[np.int32]
+
+
+def _categorical(counts: npt.NDArray[Any]) -> Any:  # noqa: ANN401 - constriction is untyped
+    # `perfect=False` and exact multiples of 2^-16 are part of the format: other settings give other bytes.
+    return constriction.stream.model.Categorical(counts.astype(np.float64) / TOTAL, perfect=False)
+
+
+_BYTE = _categorical(np.full(256, TOTAL // 256))
+
+
+@dataclass
+class Tables:
+    """A set of integer tables, stored flat.
+
+    Attributes:
+        offsets: int32 (n,), value of each table's first entry.
+        lengths: int32 (n,), number of entries, escape included, at least 2.
+        counts: uint16 (sum of lengths,), every one at least 1; each table sums to 2^16.
+    """
+
+    offsets: Ints
+    lengths: Ints
+    counts: npt.NDArray[np.uint16]
+    _models: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+
+    def check(self) -> None:
+        """Raises :class:`ModelError` unless every table is well formed."""
+        good = (
+            self.offsets.ndim == self.lengths.ndim == self.counts.ndim == 1
+            and len(self.offsets) == len(self.lengths) > 0
+            and bool((self.lengths >= 2).all())
+            and self._starts[-1] == len(self.counts)
+            and bool((self.counts >= 1).all())
+            and bool((np.add.reduceat(self.counts.astype(np.int64), self._starts[:-1]) == TOTAL).all())
+            and bool((self.offsets >= SYMBOL_MIN).all())
+            and bool((self.offsets + self.lengths <= SYMBOL_MAX).all())
+        )
+        if not good:
+            raise ModelError("malformed entropy tables")
+
+    def model(self, index: int) -> Any:  # noqa: ANN401
+        """The range coder's model of one table, built at its first use."""
+        model = self._models.get(index)
+        if model is None:
+            start = self._starts[index]
+            model = _categorical(self.counts[start : start + self.lengths[index]])
+            self._models[index] = model
+        return model
+
+    def bits(self) -> npt.NDArray[np.float32]:
+        """Cost in bits of every entry, flat like ``counts``; an escape's two bytes are not included."""
+        return (PRECISION - np.log2(self.counts.astype(np.float32))).astype(np.float32)
+
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Index of each table's first entry in ``counts``, and the end."""
+        return self._starts
+
+
+def _grouped(tables: Ints) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
+    """(table, places of its symbols in order) by rising table."""
+    # uint16 keys take numpy's radix sort.
+    order = np.argsort(tables.astype(np.uint16), kind="stable")
+    ranked = tables[order]
+    edges = np.flatnonzero(np.diff(ranked)) + 1
+    begin = 0
+    for end in [*edges.tolist(), len(ranked)]:
+        if end > begin:
+            yield int(ranked[begin]), order[begin:end]
+        begin = end
+
+
+class Encoder:
+    """Range encoder of one segment (one tile)."""
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.queue.RangeEncoder()
+
+    def put(self, tables: Tables, index: Ints, centre: Ints, symbols: Ints) -> None:
+        """Codes the symbols of a pass.
+
+        Args:
+            tables: The tables that ``index`` points into.
+            index: int32 (n,), table of each symbol.
+            centre: int32 (n,), subtracted from each symbol before it is coded.
+            symbols: int32 (n,), within [-32768, 32767].
+        """
+        entry = symbols - centre - tables.offsets[index]
+        escape = tables.lengths[index] - 1
+        escaped = (entry < 0) | (entry >= escape)
+        entry = np.where(escaped, escape, entry).astype(np.int32)
+        for table, places in _grouped(index):
+            self._coder.encode(entry[places], tables.model(table))
+        if escaped.any():
+            raw = (symbols[escaped] - SYMBOL_MIN).astype(np.int32)
+            self._coder.encode(np.stack([raw >> 8, raw & 255], 1).reshape(-1).astype(np.int32), _BYTE)
+
+    def finish(self) -> bytes:
+        """The segment: 32-bit words, little-endian, without trailing zero bytes."""
+        return bytes(self._coder.get_compressed().astype("<u4").tobytes()).rstrip(b"\0")
+
+
+class Decoder:
+    """Range decoder of one segment, the mirror of :class:`Encoder`.
+
+    Raises:
+        FormatError: From :meth:`get` or :meth:`finish`, when the segment can't be what an encoder wrote.
+    """
+
+    def __init__(self, segment: bytes) -> None:
+        self._segment = segment
+        words = np.frombuffer(segment + b"\0" * (-len(segment) % 4), "<u4").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
+        self._mirror = Encoder()
+
+    def get(self, tables: Tables, index: Ints, centre: Ints) -> Ints:
+        """Decodes the symbols of a pass; arguments and result as in :meth:`Encoder.put`."""
+        entry = np.empty(len(index), np.int32)
+        try:
+            for table, places in _grouped(index):
+                entry[places] = self._coder.decode(tables.model(table), len(places))
+            escaped = entry == tables.lengths[index] - 1
+            symbols = entry + tables.offsets[index] + centre
+            if escaped.any():
+                raw = self._coder.decode(_BYTE, 2 * int(escaped.sum())).reshape(-1, 2)
+                symbols[escaped] = (raw[:, 0] << 8) + raw[:, 1] + SYMBOL_MIN
+        except BaseException as error:
+            # A panic in the Rust library is no `Exception`; nothing but an interruption may pass.
+            if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+                raise
+            raise FormatError("damaged: the range-coded data is not decodable") from error
+        if (symbols < SYMBOL_MIN).any() or (symbols > SYMBOL_MAX).any():
+            raise FormatError("damaged: a symbol is out of range")
+        self._mirror.put(tables, index, centre, symbols)
+        return symbols
+
+    def finish(self) -> None:
+        """Requires that the segment was used up exactly.
+
+        A cut or extended stream decodes silently in a range coder. What was decoded is therefore coded
+        again, which is fast, and must give the same bytes.
+        """
+        if self._mirror.finish() != self._segment:
+            raise FormatError("damaged: a range-coded segment does not end where it should")

@@ -1,0 +1,206 @@
+"""What happened to many files: a line for each, warnings, a summary, and one exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from codec_cli.errors import CodecError
+
+__all__ = ["Outcome", "Report", "debugging", "describe", "one_line", "print_json", "progress", "size_text"]
+
+DEBUG_VARIABLE = "CODEC_DEBUG"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input file. Numbers are None where the work did not get that far.
+
+    Attributes:
+        input: Its name, ``-`` for standard input.
+        output: Name of what was written, ``-`` for standard output.
+        input_bytes: Size of the input.
+        bytes: Size of the output.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+        bpp: Bits per pixel of the compressed file.
+        ratio: Size of the image file over the size of the compressed one.
+        seconds: From reading to having written.
+        warnings: What the user should know, one line each.
+        error: Why it failed, or None.
+        exit_code: The error's exit code; 0 without one.
+        details: More for ``--verbose``, one line.
+    """
+
+    input: str
+    output: str
+    input_bytes: int | None = None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    bpp: float | None = None
+    ratio: float | None = None
+    seconds: float | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+    exit_code: int = 0
+    details: str = ""
+
+    def line(self) -> str:
+        """The line that says what was done."""
+        return (
+            f"{self.input} -> {self.output}  {(self.width or 0) * (self.height or 0)} px  "
+            f"{size_text(self.input_bytes or 0)} -> {size_text(self.bytes or 0)}  "
+            f"{self.bpp or 0:.2f} bpp  {self.ratio or 0:.1f}:1  {self.seconds or 0:.2f} s"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """For ``--json``."""
+        facts = asdict(self)
+        del facts["exit_code"], facts["details"]
+        for name, digits in (("bpp", 4), ("ratio", 3), ("seconds", 4)):
+            if facts[name] is not None:
+                facts[name] = round(facts[name], digits)
+        return facts
+
+
+class Report:
+    """Tells about outcomes as they come, and remembers them.
+
+    Args:
+        quiet: Errors only.
+        verbose: Details too.
+        json: One JSON object at the end instead of lines.
+        stdout_taken: The output goes to standard output, so lines go to standard error.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: bool, json: bool, stdout_taken: bool) -> None:
+        self._outcomes: list[Outcome] = []
+        self._lines = not (quiet or json)
+        self._quiet = quiet
+        self._verbose = verbose
+        self._json = json
+        self._stdout_taken = stdout_taken
+
+    def note(self, text: str) -> None:
+        """Says something with ``--verbose``."""
+        if self._verbose and self._lines:
+            self._say(text)
+
+    def add(self, outcome: Outcome) -> None:
+        """Takes note of an outcome and prints what there is to say about it."""
+        self._outcomes.append(outcome)
+        if not self._quiet:
+            for warning in outcome.warnings:
+                _write(f"{outcome.input}: warning: {warning}", err=True)
+        if outcome.error is not None:
+            _write(f"codec: {outcome.error}", err=True)
+        elif self._lines:
+            self._say(outcome.line())
+            if outcome.details:
+                self.note(f"  {outcome.details}")
+
+    def finish(self) -> int:
+        """Prints the summary (if there were several files) or the JSON, and returns the exit code.
+
+        Returns:
+            0 when all went well; with a single file its own code; 1 when some of several failed.
+        """
+        failed = [outcome for outcome in self._outcomes if outcome.error is not None]
+        if self._json:
+            print_json({"files": [outcome.facts() for outcome in self._outcomes], "failed": len(failed)})
+        elif len(self._outcomes) > 1:
+            self._summarise(len(failed))
+        if len(self._outcomes) == 1:
+            return self._outcomes[0].exit_code
+        return 1 if failed else 0
+
+    def _summarise(self, failed: int) -> None:
+        done = [outcome for outcome in self._outcomes if outcome.error is None]
+        if failed:
+            _write(f"codec: {failed} of {len(self._outcomes)} files failed", err=True)
+        if done and self._lines:
+            before = sum(outcome.input_bytes or 0 for outcome in done)
+            after = sum(outcome.bytes or 0 for outcome in done)
+            self._say(f"{len(done)} files  {size_text(before)} -> {size_text(after)}")
+
+    def _say(self, text: str) -> None:
+        _write(text, err=self._stdout_taken)
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """One line on an error, and the exit code that goes with it."""
+    if isinstance(error, CodecError):
+        return one_line(str(error)), error.exit_code
+    if isinstance(error, MemoryError):
+        return "not enough memory", 1
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        return one_line(f"{name}{error.strerror}"), 1
+    text = f"internal error: {type(error).__name__}: {error}"
+    return one_line(f"{text[:300]} (please report it; {DEBUG_VARIABLE}=1 shows more)"), 1
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks (``CODEC_DEBUG=1``)."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and control characters: a file's name must not steer the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people: 999 B, 28.3 kB, 1.2 MB."""
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            break
+    return f"{value:.1f} {unit}"
+
+
+def print_json(value: object) -> None:
+    """Prints an object as JSON (infinite and undefined numbers are not JSON: callers give None)."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+_bars: list[Any] = []  # The progress bar on the terminal, if there is one.
+
+
+@contextlib.contextmanager
+def progress(total: int, unit: str, wanted: bool) -> Iterator[Any]:
+    """Shows a progress bar on standard error, if that is a terminal and there are several things to do.
+
+    Yields:
+        A function that takes the number of things done since the last call.
+    """
+    if not wanted or total < 2 or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
+        _bars.append(bar)
+        try:
+            yield bar.update
+        finally:
+            _bars.remove(bar)
+
+
+def _write(text: str, err: bool) -> None:
+    """Prints a line above the progress bar."""
+    if _bars:
+        _bars[-1].write(one_line(text), file=sys.stderr if err else sys.stdout)
+    else:
+        click.echo(one_line(text), err=err)

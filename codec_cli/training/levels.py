@@ -1,0 +1,27 @@
+"""Usable levels: the trained ones and those interpolated between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_cli.training.config import Config
+from codec_cli.training.networks import Arrays
+
+
+def hat_weights(config: Config) -> npt.NDArray[np.float32]:
+    """Share of each trained level in each usable one, float32 (usable, trained); rows sum to 1."""
+    trained = len(config.levels.lambdas)
+    place = np.arange(config.levels.usable) / (config.levels.between + 1)
+    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(trained)[None])).astype(np.float32)
+
+
+def gains(config: Config, params: Arrays) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Gain and inverse gain of every usable level, interpolated geometrically.
+
+    Returns:
+        Two float32 arrays (usable levels, latent_channels).
+    """
+    hats = hat_weights(config).astype(np.float64)
+    forward, inverse = (np.exp(hats @ params[f"gain/{side}"].astype(np.float64)) for side in ("forward", "inverse"))
+    return forward.astype(np.float32), inverse.astype(np.float32)

@@ -1,0 +1,137 @@
+"""LiteRT sessions for the analysis and synthesis transforms, tile by tile.
+
+Both run on the format's grid of 64x64 latent positions with a halo of the full receptive field, so that a
+tile's result is what one pass over the whole image would give, and memory is bounded by a few tiles.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codec_cli.errors import ModelError
+
+TILE = 64
+Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+
+
+def available_threads() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Session:
+    """One LiteRT model that runs at any size."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ModelError("LiteRT is missing; install it with: pip install ai-edge-litert") from error
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self._inputs = sorted(self._interpreter.get_input_details(), key=lambda item: -len(item["shape"]))
+            self._output: int = self._interpreter.get_output_details()[0]["index"]
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise ModelError(f"{path}: LiteRT can't load this model") from error
+        self._shape: tuple[int, ...] | None = None
+
+    def __call__(self, image: Floats, extra: Floats | None = None) -> Floats:
+        """Runs the model on float32 (1, height, width, channels); ``extra`` is its second input, if any."""
+        if image.shape != self._shape:
+            self._interpreter.resize_tensor_input(self._inputs[0]["index"], image.shape)
+            self._interpreter.allocate_tensors()
+            self._shape = image.shape
+        self._interpreter.set_tensor(self._inputs[0]["index"], image)
+        if extra is not None:
+            self._interpreter.set_tensor(self._inputs[1]["index"], extra)
+        self._interpreter.invoke()
+        result: Any = self._interpreter.get_tensor(self._output)
+        return np.asarray(result, np.float32)
+
+
+def grid(height: int, width: int) -> list[list[tuple[int, int, int, int]]]:
+    """Tiles of a latent plane: rows of (top, left, bottom, right), each at most 64x64."""
+    return [
+        [(top, left, min(top + TILE, height), min(left + TILE, width)) for left in range(0, width, TILE)]
+        for top in range(0, height, TILE)
+    ]
+
+
+def latent_size(height: int, width: int, stride: int) -> tuple[int, int]:
+    """Latent positions of an image, rounded up."""
+    return -(-height // stride), -(-width // stride)
+
+
+def _grown(tile: tuple[int, int, int, int], halo: int, height: int, width: int) -> tuple[int, int, int, int]:
+    top, left, bottom, right = tile
+    return max(0, top - halo), max(0, left - halo), min(height, bottom + halo), min(width, right + halo)
+
+
+def analyse(
+    session: Session, pixels: Pixels, tile: tuple[int, int, int, int], stride: int, halo: int
+) -> Floats:
+    """Latents of one tile.
+
+    Args:
+        session: The analysis transform.
+        pixels: uint8 (height, width, channels), the whole image. Beyond its right and lower edge the last
+            pixels are repeated up to a multiple of the stride.
+        tile: (top, left, bottom, right) in latent positions.
+        stride: Pixels per latent position.
+        halo: Latent positions that the transform sees on each side.
+
+    Returns:
+        float32 (bottom - top, right - left, latent_channels), without gain.
+    """
+    height, width = pixels.shape[:2]
+    top, left, bottom, right = _grown(tile, halo, *latent_size(height, width, stride))
+    region = pixels[top * stride : bottom * stride, left * stride : right * stride]
+    missing = ((bottom - top) * stride - region.shape[0], (right - left) * stride - region.shape[1])
+    if any(missing):
+        region = np.pad(region, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+    latents = session(region.astype(np.float32)[None] * np.float32(1 / 255))[0]
+    return latents[tile[0] - top : tile[2] - top, tile[1] - left : tile[3] - left]
+
+
+def synthesise(
+    session: Session,
+    latents: Callable[[int, int, int, int], Floats],
+    tile: tuple[int, int, int, int],
+    size: tuple[int, int],
+    stride: int,
+    halo: int,
+    level_weights: Floats,
+) -> Pixels:
+    """Pixels of one tile.
+
+    Args:
+        session: The synthesis transform.
+        latents: Gives dequantised latents, float32, of a rectangle (top, left, bottom, right).
+        tile: (top, left, bottom, right) in latent positions.
+        size: (height, width) of the whole latent plane.
+        stride: Pixels per latent position.
+        halo: Latent positions that the transform sees on each side.
+        level_weights: float32 (1, trained levels).
+
+    Returns:
+        uint8 (rows * stride, columns * stride, channels).
+    """
+    top, left, bottom, right = _grown(tile, halo, *size)
+    image = session(latents(top, left, bottom, right)[None], level_weights)[0]
+    begin_row, begin_column = (tile[0] - top) * stride, (tile[1] - left) * stride
+    image = image[
+        begin_row : begin_row + (tile[2] - tile[0]) * stride,
+        begin_column : begin_column + (tile[3] - tile[1]) * stride,
+    ]
+    image *= np.float32(255)
+    image += np.float32(0.5)
+    return np.clip(image, 0, 255, out=image).astype(np.uint8)

@@ -1,0 +1,281 @@
+"""The models directories: find a model by name or by fingerprint, check it, load its parts.
+
+A model is a folder: ``model.json``, ``analysis.tflite``, ``synthesis.tflite``, ``tables.npz`` and its card
+``README.md``. Released folders never change; ``photo`` is an alias of the newest ``photo-N``. A compressed
+file names its model by fingerprint, a hash of what decoding depends on, never by position or path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codec_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+DEFAULT_MODEL = "photo"
+MODELS_DIR_VARIABLE = "CODEC_MODELS_DIR"
+MODEL_FORMAT = 1
+DESCRIPTION = "model.json"
+TABLES, ANALYSIS, SYNTHESIS = "tables.npz", "analysis.tflite", "synthesis.tflite"
+# The fields of model.json that decoding depends on.
+DECODING_FIELDS = (
+    "kind", "stride", "channels", "latent_channels", "levels", "trained_levels", "groups", "synthesis_halo",
+)  # fmt: skip
+
+
+def user_models_dir() -> Path:
+    """Where ``codec models add`` puts a user's own models."""
+    from platformdirs import user_data_path
+
+    return user_data_path("codec", appauthor=False) / "models"
+
+
+def installed_models_dir() -> Path:
+    """The models that come with the tool: package data, or ``models/`` of a source checkout."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "_models"
+    return packaged if packaged.is_dir() else package.parent / "models"
+
+
+def fingerprint(facts: Mapping[str, Any], tables: Mapping[str, npt.NDArray[Any]], synthesis: bytes) -> str:
+    """SHA-256 (hex) of everything that decoding depends on; files carry its first four bytes.
+
+    Args:
+        facts: ``model.json``; only :data:`DECODING_FIELDS` count.
+        tables: The arrays of ``tables.npz``.
+        synthesis: Bytes of ``synthesis.tflite``.
+    """
+    digest = hashlib.sha256(b"codec-model-1\0")
+    digest.update(json.dumps([facts[name] for name in DECODING_FIELDS], separators=(",", ":")).encode())
+    for name in sorted(tables):
+        value = tables[name]
+        digest.update(f"\0{name}\0{value.dtype.str}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    digest.update(b"\0synthesis\0" + synthesis)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model without loading it.
+
+    Attributes:
+        name: Folder name, such as ``photo-1``.
+        path: The folder.
+        facts: ``model.json``, parsed and checked.
+    """
+
+    name: str
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """``factorized`` or ``context``."""
+        return str(self.facts["kind"])
+
+    @property
+    def fingerprint_full(self) -> str:
+        """SHA-256 in hex; see :func:`fingerprint`."""
+        return str(self.facts["fingerprint"])
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The four bytes that a compressed file carries."""
+        return bytes.fromhex(self.fingerprint_full)[:4]
+
+    @property
+    def levels(self) -> int:
+        """Number of usable quality levels."""
+        return int(self.facts["levels"])
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent position."""
+        return int(self.facts["stride"])
+
+    @property
+    def tile_pixels(self) -> int:
+        """Side of a tile in pixels."""
+        return 64 * self.stride
+
+    @property
+    def channels(self) -> int:
+        """Channels that the transforms take: 3 or 1."""
+        return int(self.facts["channels"])
+
+    def level_of_quality(self, quality: int) -> int:
+        """Quality 1..100 to a level, evenly."""
+        return round((quality - 1) / 99 * (self.levels - 1))
+
+    def quality_of_level(self, level: int) -> int:
+        """The quality nearest to a level."""
+        return 1 if self.levels == 1 else round(1 + level / (self.levels - 1) * 99)
+
+    @property
+    def default_quality(self) -> int:
+        """Quality of about 0.6 bits per pixel on validation photographs."""
+        return self.quality_of_level(int(self.facts["default_level"]))
+
+    def read(self, name: str) -> bytes:
+        """A file of the model, checked against its SHA-256 (raises :class:`ModelError`)."""
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{self.path / name}: cannot read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != self.facts["files"].get(name):
+            raise ModelError(f"{self.path / name}: damaged (checksum differs); install the model again")
+        return data
+
+    @cached_property
+    def tables(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of ``tables.npz``."""
+        import io
+
+        import numpy as np
+
+        try:
+            with np.load(io.BytesIO(self.read(TABLES)), allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (ValueError, OSError, KeyError, EOFError) as error:
+            raise ModelError(f"{self.path / TABLES}: damaged; install the model again") from error
+
+    def verify(self) -> None:
+        """Recomputes all checksums and the fingerprint; raises :class:`ModelError` naming what differs."""
+        for name in self.facts["files"]:
+            self.read(name)
+        if fingerprint(self.facts, self.tables, self.read(SYNTHESIS)) != self.fingerprint_full:
+            raise ModelError(f"{self.path}: the fingerprint does not match the contents")
+
+    def size_bytes(self) -> int:
+        """Bytes on disk of the whole folder."""
+        return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """Reads and checks a folder's ``model.json`` (raises :class:`ModelError`)."""
+    path = folder / DESCRIPTION
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{folder}: not a model folder ({DESCRIPTION}: {error.strerror})") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: damaged; install the model again") from error
+    needed = (*DECODING_FIELDS, "format", "fingerprint", "files", "analysis_halo", "default_level")
+    missing = [name for name in needed if not isinstance(facts, dict) or name not in facts]
+    if missing:
+        raise ModelError(f"{path}: not a model description (no {missing[0]})")
+    if facts["format"] != MODEL_FORMAT:
+        raise ModelError(f"{path}: model format {facts['format']}; upgrade codec to use it")
+    whole = ("levels", "trained_levels", "stride", "channels", "latent_channels", "synthesis_halo",
+             "analysis_halo", "default_level")  # fmt: skip
+    good = (
+        all(isinstance(facts[name], int) and 0 <= facts[name] <= 65536 for name in whole)
+        and facts["kind"] in ("factorized", "context")
+        and isinstance(facts["files"], dict)
+        and all(name in facts["files"] for name in (TABLES, ANALYSIS, SYNTHESIS))
+        and all(Path(name).name == name for name in facts["files"])
+        and isinstance(facts["fingerprint"], str)
+        and len(facts["fingerprint"]) == 64
+        and set(facts["fingerprint"]) <= set("0123456789abcdef")
+        and 1 <= facts["levels"] <= 256
+        and facts["stride"] >= 1
+        and facts["channels"] in (1, 3)
+    )
+    if not good:
+        raise ModelError(f"{path}: a field is out of range; install the model again")
+    return ModelInfo(folder.name, folder, facts)
+
+
+def _split(name: str) -> tuple[str, int]:
+    base, dash, number = name.rpartition("-")
+    return (base, int(number)) if dash and number.isdigit() else (name, -1)
+
+
+class Zoo:
+    """All models that can be found.
+
+    Args:
+        models_dir: Searched first; without it the directory named by ``CODEC_MODELS_DIR``. The user's
+            models and the installed ones follow.
+    """
+
+    def __init__(self, models_dir: Path | None = None) -> None:
+        named = models_dir or (Path(os.environ[MODELS_DIR_VARIABLE]) if os.environ.get(MODELS_DIR_VARIABLE) else None)
+        if named is not None and not named.is_dir():
+            raise ModelError(f"{named}: no such models directory")
+        self.directories = [d for d in (named, user_models_dir(), installed_models_dir()) if d is not None]
+
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for directory in self.directories:
+            if directory.is_dir():
+                for folder in sorted(directory.iterdir()):
+                    if (folder / DESCRIPTION).is_file():
+                        found.setdefault(folder.name, folder)
+        return found
+
+    def names(self) -> list[str]:
+        """Names of all models, by base name and number."""
+        return sorted(self._folders, key=_split)
+
+    def info(self, name: str) -> ModelInfo:
+        """A model by name, by alias (``photo`` is the highest ``photo-N``) or by its folder's path."""
+        if name in self._folders:
+            return read_info(self._folders[name])
+        versions = [other for other in self._folders if _split(other)[0] == name]
+        if versions:
+            return read_info(self._folders[max(versions, key=_split)])
+        if (Path(name) / DESCRIPTION).is_file():
+            return read_info(Path(name))
+        known = ", ".join(self.names()) or "none"
+        raise ModelError(f"{name}: no such model; installed: {known} (see `codec models`)")
+
+    def by_fingerprint(self, mark: bytes) -> ModelInfo:
+        """The model that wrote a file, by the four bytes that the file carries."""
+        for name in self.names():
+            try:
+                info = read_info(self._folders[name])
+            except ModelError:
+                continue  # A broken neighbour must not keep other files from being read.
+            if info.fingerprint == mark:
+                return info
+        raise ModelError(
+            f"written with model {mark.hex()}, which is not installed; add it with `codec models add PATH`"
+        )
+
+    def add(self, folder: Path, force: bool = False) -> ModelInfo:
+        """Copies a checked model folder into the user's models directory."""
+        info = read_info(folder.resolve())
+        info.verify()
+        target = user_models_dir() / info.name
+        if target.exists() and not force:
+            raise ModelError(f"{target}: exists; use --force to replace it")
+        temporary = target.with_name(f".{info.name}.partial")
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for path in info.path.iterdir():
+                if path.is_file():
+                    shutil.copy2(path, temporary / path.name)
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.replace(target)
+        except OSError as error:
+            raise ModelError(f"{target}: cannot write: {error.strerror}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self.__dict__.pop("_folders", None)
+        return read_info(target)
