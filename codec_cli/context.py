@@ -9,7 +9,9 @@ only gathers, multiplies, floors and clips. docs/FORMAT.md specifies every step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +28,9 @@ EXACT = 1 << 24
 
 Floats = npt.NDArray[np.float32]
 
-_ALL_TAPS = tuple((dy, dx) for dy in range(3) for dx in range(3))
+ALL_TAPS = tuple((dy, dx) for dy in range(3) for dx in range(3))
 # The neighbours in the other half of the checkerboard.
-_CROSS_TAPS = ((0, 1), (1, 0), (1, 2), (2, 1))
+CROSS_TAPS = ((0, 1), (1, 0), (1, 2), (2, 1))
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,10 @@ class ContextModel:
         """Proves from the weights that every sum stays below 2^24 (raises :class:`ModelError`)."""
         largest_magnitude = float(np.abs(self.magnitude).max())
         for (g, h), network in self.networks.items():
-            known = sum(self.groups[:g])
-            taps = [(known, len(_ALL_TAPS))] + ([(self.groups[g], len(_CROSS_TAPS))] if h else [])
-            pairs = [np.repeat([INPUT_CLIP, largest_magnitude], n) for n, count in taps for _ in range(count)]
-            inputs = np.concatenate(pairs).astype(np.float64)
+            one = {n: np.repeat([float(INPUT_CLIP), largest_magnitude], n) for n in self.groups}
+            known = [one[n] for n in self.groups[:g]] * len(ALL_TAPS)
+            own = [one[self.groups[g]]] * len(CROSS_TAPS) if h else []
+            inputs = np.concatenate(known + own)
             for i, layer in enumerate(network.layers):
                 if layer.kernel.shape[0] != len(inputs):
                     raise ModelError(f"pass-{g}-{h}/layer{i}: {layer.kernel.shape[0]} inputs, not {len(inputs)}")
@@ -140,10 +142,10 @@ class ContextModel:
             The range-coded segment.
         """
         encoder = Encoder()
-        walk = _Walk(self, symbols.shape[0], symbols.shape[1], level)
-        for rows, columns, channels, tables, index, centre in walk:
-            values = symbols[rows, columns, channels].astype(np.int32)
-            encoder.put(tables, index, centre, values.reshape(-1))
+        walk = Walk(self, symbols.shape[0], symbols.shape[1], level)
+        for part in walk:
+            values = symbols[part.rows, part.columns, part.channels].astype(np.int32)
+            encoder.put(part.tables, part.index, part.centre, values.reshape(-1))
             walk.fill(values)
         return encoder.finish()
 
@@ -151,69 +153,79 @@ class ContextModel:
         """Decodes what :meth:`encode` wrote; int16 (height, width, channels)."""
         decoder = Decoder(segment)
         out = np.empty((height, width, sum(self.groups)), np.int16)
-        walk = _Walk(self, height, width, level)
-        for rows, columns, channels, tables, index, centre in walk:
-            values = decoder.get(tables, index, centre).reshape(len(rows), -1)
-            out[rows, columns, channels] = values
+        walk = Walk(self, height, width, level)
+        for part in walk:
+            values = decoder.get(part.tables, part.index, part.centre).reshape(len(part.rows), -1)
+            out[part.rows, part.columns, part.channels] = values
             walk.fill(values)
         decoder.finish()
         return out
 
 
-class _Walk:
+class Pass(NamedTuple):
+    """What codes one pass of a tile; positions in raster order, channels fastest."""
+
+    rows: npt.NDArray[np.intp]
+    columns: npt.NDArray[np.intp]
+    channels: slice
+    tables: Tables
+    index: Ints
+    centre: Ints
+
+
+class Walk:
     """Iterates over a tile's passes; the caller hands each pass's symbols back with :meth:`fill`."""
 
     def __init__(self, model: ContextModel, height: int, width: int, level: int) -> None:
         self._model = model
         self._level = level
-        # One position of zeros around: nothing outside the tile is ever seen.
-        self._features = np.zeros((height + 2, width + 2, 2, sum(model.groups)), np.float32)
+        # One position of zeros around: nothing outside the tile is ever seen. A row per position, so that
+        # a neighbourhood is a gather of whole rows.
+        self._row_length = width + 2
+        cells = (height + 2) * (width + 2)
+        self._features = [np.zeros((cells, 2 * size), np.float32) for size in model.groups]
         grid_rows, grid_columns = np.indices((height, width))
         even = (grid_rows + grid_columns) % 2 == 0
         self._halves = [np.nonzero(even), np.nonzero(~even)]
         self._scales = len(model.bank.lengths) // FRACTIONS
-        self._place: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], slice]
+        self._place: tuple[npt.NDArray[np.intp], int]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204 - a private six-tuple
+    def __iter__(self) -> Iterator[Pass]:
         begin = 0
         for g, size in enumerate(self._model.groups):
-            channels = slice(begin, begin + size)
+            known = np.concatenate(self._features[:g], 1) if g else None
             for h, (rows, columns) in enumerate(self._halves):
                 if len(rows) == 0:
                     continue
-                self._place = (rows, columns, channels)
+                corner = rows * self._row_length + columns
+                self._place = (corner + self._row_length + 1, g)
                 if (g, h) == (0, 0):
                     tables = self._model.first[self._level]
                     index = np.tile(np.arange(size, dtype=np.int32), len(rows))
                     centre = np.zeros(len(index), np.int32)
                 else:
                     tables = self._model.bank
-                    inputs = self._gather(rows, columns, begin, channels if h else None)
-                    network = self._model.networks[g, h]
-                    index, centre = network(inputs, self._level, self._scales)
-                yield rows, columns, channels, tables, index, centre
+                    parts = [] if known is None else [self._gather(known, corner, ALL_TAPS)]
+                    if h:
+                        parts.append(self._gather(self._features[g], corner, CROSS_TAPS))
+                    inputs = parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+                    index, centre = self._model.networks[g, h](inputs, self._level, self._scales)
+                yield Pass(rows, columns, slice(begin, begin + size), tables, index, centre)
             begin += size
 
     def _gather(
-        self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], known: int, own: slice | None
+        self, features: Floats, corner: npt.NDArray[np.intp], taps: tuple[tuple[int, int], ...]
     ) -> Floats:
-        parts = []
-        taps = [(slice(0, known), _ALL_TAPS)] + ([(own, _CROSS_TAPS)] if own is not None else [])
-        for channels, offsets in taps:
-            width = 2 * (channels.stop - channels.start)
-            block = np.empty((len(rows), len(offsets), width), np.float32)
-            view = self._features[:, :, :, channels]
-            for i, (dy, dx) in enumerate(offsets):
-                block[:, i] = view[rows + dy, columns + dx].reshape(len(rows), width)
-            parts.append(block.reshape(len(rows), -1))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+        steps = np.array([dy * self._row_length + dx for dy, dx in taps])
+        return features.take((corner[:, None] + steps).reshape(-1), axis=0).reshape(len(corner), -1)
 
     def fill(self, symbols: Ints) -> None:
         """Makes the current pass's symbols, int32 (positions, channels), known to later passes."""
-        rows, columns, channels = self._place
+        cells, g = self._place
         clipped = np.clip(symbols, -INPUT_CLIP, INPUT_CLIP)
-        self._features[rows + 1, columns + 1, 0, channels] = clipped
-        self._features[rows + 1, columns + 1, 1, channels] = self._model.magnitude[np.abs(clipped)]
+        self._features[g][cells] = np.concatenate(
+            [clipped.astype(np.float32), self._model.magnitude[np.abs(clipped)]], 1
+        )
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ class Tables:
         offsets: int32 (n,), value of each table's first entry.
         lengths: int32 (n,), number of entries, escape included, at least 2.
         counts: uint16 (sum of lengths,), every one at least 1; each table sums to 2^16.
+
+    Raises:
+        ModelError: A table is not well formed.
     """
 
     offsets: Ints
@@ -50,9 +53,9 @@ class Tables:
 
     def __post_init__(self) -> None:
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+        self._check()
 
-    def check(self) -> None:
-        """Raises :class:`ModelError` unless every table is well formed."""
+    def _check(self) -> None:
         good = (
             self.offsets.ndim == self.lengths.ndim == self.counts.ndim == 1
             and len(self.offsets) == len(self.lengths) > 0
@@ -98,6 +101,10 @@ def _grouped(tables: Ints) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
         begin = end
 
 
+def _segment(coder: Any) -> bytes:  # noqa: ANN401
+    return bytes(coder.get_compressed().astype("<u4").tobytes()).rstrip(b"\0")
+
+
 class Encoder:
     """Range encoder of one segment (one tile)."""
 
@@ -125,7 +132,7 @@ class Encoder:
 
     def finish(self) -> bytes:
         """The segment: 32-bit words, little-endian, without trailing zero bytes."""
-        return bytes(self._coder.get_compressed().astype("<u4").tobytes()).rstrip(b"\0")
+        return _segment(self._coder)
 
 
 class Decoder:
@@ -139,18 +146,18 @@ class Decoder:
         self._segment = segment
         words = np.frombuffer(segment + b"\0" * (-len(segment) % 4), "<u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
-        self._mirror = Encoder()
+        self._mirror = constriction.stream.queue.RangeEncoder()
 
     def get(self, tables: Tables, index: Ints, centre: Ints) -> Ints:
         """Decodes the symbols of a pass; arguments and result as in :meth:`Encoder.put`."""
         entry = np.empty(len(index), np.int32)
         try:
             for table, places in _grouped(index):
-                entry[places] = self._coder.decode(tables.model(table), len(places))
+                entry[places] = self._next(tables.model(table), len(places))
             escaped = entry == tables.lengths[index] - 1
             symbols = entry + tables.offsets[index] + centre
             if escaped.any():
-                raw = self._coder.decode(_BYTE, 2 * int(escaped.sum())).reshape(-1, 2)
+                raw = self._next(_BYTE, 2 * int(escaped.sum())).reshape(-1, 2)
                 symbols[escaped] = (raw[:, 0] << 8) + raw[:, 1] + SYMBOL_MIN
         except BaseException as error:
             # A panic in the Rust library is no `Exception`; nothing but an interruption may pass.
@@ -159,8 +166,12 @@ class Decoder:
             raise FormatError("damaged: the range-coded data is not decodable") from error
         if (symbols < SYMBOL_MIN).any() or (symbols > SYMBOL_MAX).any():
             raise FormatError("damaged: a symbol is out of range")
-        self._mirror.put(tables, index, centre, symbols)
         return symbols
+
+    def _next(self, model: Any, count: int) -> Ints:  # noqa: ANN401
+        entries = self._coder.decode(model, count)
+        self._mirror.encode(entries, model)
+        return np.asarray(entries, np.int32)
 
     def finish(self) -> None:
         """Requires that the segment was used up exactly.
@@ -168,5 +179,5 @@ class Decoder:
         A cut or extended stream decodes silently in a range coder. What was decoded is therefore coded
         again, which is fast, and must give the same bytes.
         """
-        if self._mirror.finish() != self._segment:
+        if _segment(self._mirror) != self._segment:
             raise FormatError("damaged: a range-coded segment does not end where it should")

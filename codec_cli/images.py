@@ -160,6 +160,7 @@ def save_picture(
     }.get(kind, {})
     try:
         with _pillow_settings(0):
+            Image.preinit()
             if kind not in _COMMON_FORMATS:
                 Image.init()
             if kind not in Image.SAVE:

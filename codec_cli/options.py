@@ -88,6 +88,7 @@ quality = click.option(
     "-q",
     "--quality",
     type=click.IntRange(1, 100),
+    metavar="1..100",
     show_default="the model's, about 0.6 bits per pixel",
     help="How much to keep: 1 (smallest file) to 100 (best picture).",
 )

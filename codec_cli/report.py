@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,18 @@ import click
 
 from codec_cli.errors import CodecError
 
-__all__ = ["Outcome", "Report", "debugging", "describe", "one_line", "print_json", "progress", "size_text"]
+__all__ = [
+    "Outcome",
+    "Report",
+    "debugging",
+    "describe",
+    "exit_code",
+    "json_text",
+    "named",
+    "one_line",
+    "progress",
+    "size_text",
+]
 
 DEBUG_VARIABLE = "CODEC_DEBUG"
 
@@ -115,12 +126,13 @@ class Report:
         """
         failed = [outcome for outcome in self._outcomes if outcome.error is not None]
         if self._json:
-            print_json({"files": [outcome.facts() for outcome in self._outcomes], "failed": len(failed)})
+            click.echo(
+                json_text({"files": [outcome.facts() for outcome in self._outcomes], "failed": len(failed)}),
+                nl=False,
+            )
         elif len(self._outcomes) > 1:
             self._summarise(len(failed))
-        if len(self._outcomes) == 1:
-            return self._outcomes[0].exit_code
-        return 1 if failed else 0
+        return exit_code([outcome.exit_code for outcome in self._outcomes])
 
     def _summarise(self, failed: int) -> None:
         done = [outcome for outcome in self._outcomes if outcome.error is None]
@@ -148,6 +160,17 @@ def describe(error: BaseException) -> tuple[str, int]:
     return one_line(f"{text[:300]} (please report it; {DEBUG_VARIABLE}=1 shows more)"), 1
 
 
+def named(name: str, message: str) -> str:
+    """A message that begins with the name of its file: most do, those on what bytes hold don't know it."""
+    name = one_line(name)
+    return message if message.startswith(name) else f"{name}: {message}"
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """One exit code for several files: with a single one its own, else 1 when some failed."""
+    return codes[0] if len(codes) == 1 else int(any(codes))
+
+
 def debugging() -> bool:
     """Whether the user asked for tracebacks (``CODEC_DEBUG=1``)."""
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
@@ -162,17 +185,16 @@ def size_text(size: int) -> str:
     """A number of bytes for people: 999 B, 28.3 kB, 1.2 MB."""
     if size < 1000:
         return f"{size} B"
-    value = float(size)
-    for unit in ("kB", "MB", "GB"):
+    value, units = size / 1000, ["kB", "MB", "GB"]
+    while value >= 999.95 and len(units) > 1:
         value /= 1000
-        if value < 999.95:
-            break
-    return f"{value:.1f} {unit}"
+        del units[0]
+    return f"{value:.1f} {units[0]}"
 
 
-def print_json(value: object) -> None:
-    """Prints an object as JSON (infinite and undefined numbers are not JSON: callers give None)."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+def json_text(value: object) -> str:
+    """An object as JSON (infinite and undefined numbers are not JSON: callers give None)."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 _bars: list[Any] = []  # The progress bar on the terminal, if there is one.

@@ -7,7 +7,8 @@ tile's result is what one pass over the whole image would give, and memory is bo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,24 @@ def available_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def _native_stderr_muted() -> Iterator[None]:
+    """LiteRT announces its delegate on file descriptor 2 and has no switch for it; a quiet tool must be quiet."""
+    try:
+        kept = os.dup(2)
+        hole = os.open(os.devnull, os.O_WRONLY)
+    except OSError:
+        yield
+        return
+    try:
+        os.dup2(hole, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(hole)
 
 
 class Session:
@@ -48,7 +67,8 @@ class Session:
         """Runs the model on float32 (1, height, width, channels); ``extra`` is its second input, if any."""
         if image.shape != self._shape:
             self._interpreter.resize_tensor_input(self._inputs[0]["index"], image.shape)
-            self._interpreter.allocate_tensors()
+            with _native_stderr_muted():
+                self._interpreter.allocate_tensors()
             self._shape = image.shape
         self._interpreter.set_tensor(self._inputs[0]["index"], image)
         if extra is not None:

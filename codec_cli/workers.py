@@ -16,9 +16,7 @@ WORKER_DIED = "its process was killed, perhaps for lack of memory; try fewer --j
 _work: Callable[[Any], Any] | None = None
 
 
-def each(
-    work: Callable[[T], R], things: Sequence[T], jobs: int, died: Callable[[T], R]
-) -> Iterator[R]:
+def each(work: Callable[[T], R], things: Sequence[T], jobs: int, died: Callable[[T], R]) -> Iterator[R]:
     """Does ``work`` on every one of ``things``.
 
     Args:

@@ -194,7 +194,7 @@ def main() -> None:
     print(f"compiled after {time.time() - began:.0f} s", flush=True)
 
     end = min(config["run"]["steps"] if not arguments.total_seconds else 10**12, arguments.stop_at or 10**12)
-    first_step, started, spent_before = step, time.time(), spent
+    started, spent_before = time.time(), spent
     results = bundle["results"][1:]
     pixels = config["data"]["batch"] * config["data"]["crop"] ** 2
     base_key = jax.random.key(config["seed"])
@@ -205,10 +205,9 @@ def main() -> None:
         if arguments.total_seconds:
             if spent >= arguments.total_seconds:
                 break
-            if step - first_step >= 300 or spent_before:
-                config["run"]["steps"] = int(max(step + 1, step * arguments.total_seconds / spent))
         images, noise = sample(jax.random.fold_in(base_key, step))
-        scalars = schedule.scalars(config, step)
+        progress = spent / arguments.total_seconds if arguments.total_seconds else None
+        scalars = schedule.scalars(config, step, progress)
         steering = [jax.device_put(scalars[name]) for name in schedule.NAMES]
         outputs = run([*state, images, noise, *steering])
         state = outputs[: len(names)]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from codec_cli import zoo
 from codec_cli.codec import Codec, load_entropy_model
-from codec_cli.context import ContextModel, _Walk
+from codec_cli.context import ContextModel, Walk
 from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, Tables
 from codec_cli.errors import TrainingError
 from codec_cli.training import checkpoint, data, integer, levels, lite, networks, tables
@@ -82,20 +82,19 @@ def _bank(
     count = len(model.bank.lengths)
     histogram = np.zeros((count, 2 * CENTRE + 1))
     for level in tqdm(range(len(gains)), desc="tables", disable=quiet, leave=False):
+        indices, values = [], []
         # Every level sees every third patch: enough counts in a third of the time.
         for patch in latents[level % 3 :: 3]:
             symbols = _symbols(patch, gains[level])
-            walk = _Walk(model, *symbols.shape[:2], level)
-            for rows, columns, channels, used, index, centre in walk:
-                values = symbols[rows, columns, channels].astype(np.int32)
-                if used is model.bank:
-                    histogram += _sparse(index, values.reshape(-1) - centre, count)
-                walk.fill(values)
+            walk = Walk(model, *symbols.shape[:2], level)
+            for part in walk:
+                coded = symbols[part.rows, part.columns, part.channels].astype(np.int32)
+                if part.tables is model.bank:
+                    indices.append(part.index)
+                    values.append(coded.reshape(-1) - part.centre)
+                walk.fill(coded)
+        histogram += _histograms(np.concatenate(indices), np.concatenate(values), count)
     return tables.build(list(histogram), tables.bank_densities(CENTRE), CENTRE)
-
-
-def _sparse(index: npt.NDArray[Any], values: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:
-    return _histograms(index, values, count)
 
 
 def build_tables(
@@ -231,7 +230,7 @@ def export_run(
         (temporary / zoo.SYNTHESIS).write_bytes(synthesis)
         np.savez_compressed(temporary / zoo.TABLES, **arrays)
         half = {
-            name: value.astype(np.float16) if name.startswith(("analysis/", "synthesis/")) else value
+            name: value if name.startswith(("gain/", "prior/")) else value.astype(np.float16)
             for name, value in params.items()
         }
         np.savez_compressed(temporary / WEIGHTS, **half)

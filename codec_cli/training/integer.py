@@ -10,14 +10,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.context import ACTIVATION_MAX, EXACT, FRACTIONS, INPUT_CLIP
+from codec_cli.context import ACTIVATION_MAX, ALL_TAPS, CROSS_TAPS, EXACT, FRACTIONS, INPUT_CLIP
 from codec_cli.errors import TrainingError
 from codec_cli.training import context, levels, tables
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 
 Floats = npt.NDArray[np.float64]
-_CROSS = ((0, 1), (1, 0), (1, 2), (2, 1))
 MAX_WEIGHT = 32767
 MAX_SHIFT = 18
 
@@ -72,17 +71,23 @@ def quantize_networks(config: Config, params: Arrays) -> dict[str, npt.NDArray]:
         def parameter(layer: str, part: str, name: str = name) -> Floats:
             return params[f"context/{name}/{layer}/{part}"].astype(np.float64)
 
-        # From a float unit of each input to its integer step, for outputs in activation steps.
+        # From a float unit of each input to its integer step, for outputs in activation steps. Rows come in
+        # the order of the run-time's gather: tap, group, values before magnitudes.
         first = parameter("layer0", "kernel")
-        pieces = [(0, known, [(dy, dx) for dy in range(3) for dx in range(3)])]
-        pieces += [(2 * known, groups[g], list(_CROSS))] if h else []
         rows, largest = [], []
-        for begin, count, taps in pieces:
-            for dy, dx in taps:
-                values = first[dy, dx, begin : begin + count] * (unit / context.SYMBOL_UNIT)
-                magnitudes = first[dy, dx, begin + count : begin + 2 * count] * (unit / context.MAGNITUDE_UNIT)
-                rows += [values, magnitudes]
-                largest += [np.full(count, float(INPUT_CLIP)), np.full(count, largest_magnitude)]
+
+        def take(tap: tuple[int, int], begin: int, size: int, magnitudes: int) -> None:
+            kernel = first[tap]
+            rows.append(kernel[begin : begin + size] * (unit / context.SYMBOL_UNIT))
+            rows.append(kernel[magnitudes : magnitudes + size] * (unit / context.MAGNITUDE_UNIT))
+            largest.extend([np.full(size, float(INPUT_CLIP)), np.full(size, largest_magnitude)])
+
+        for tap in ALL_TAPS:
+            for other in range(g):
+                begin = sum(groups[:other])
+                take(tap, begin, groups[other], known + begin)
+        for tap in CROSS_TAPS if h else ():
+            take(tap, 2 * known, groups[g], 2 * known + groups[g])
         layers = [(np.concatenate(rows), hats @ parameter("layer0", "bias") * unit, np.concatenate(largest))]
 
         second = parameter("layer1", "kernel")[0, 0]

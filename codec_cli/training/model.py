@@ -90,8 +90,8 @@ def forward(
     params: Params,
     config: Config,
     images: tf.Tensor,
-    noise: tf.Tensor,
-    hard: tf.Tensor,
+    noise: tf.Tensor | None,
+    hard: tf.Tensor | float,
     dtype: tf.DType = tf.float32,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Rate-distortion loss of a batch.
@@ -100,7 +100,8 @@ def forward(
         params: All parameters by name.
         config: The configuration.
         images: uint8 (batch, height, width, channels); batch a multiple of the number of levels.
-        noise: float32 (batch, height / stride, width / stride, latent_channels), uniform in [-0.5, 0.5).
+        noise: float32 (batch, height / stride, width / stride, latent_channels), uniform in [-0.5, 0.5);
+            None evaluates rates of rounded symbols, for validation.
         hard: float32 scalar; 0 gives the synthesis noisy latents, 1 rounded ones.
         dtype: Precision of the convolutional branches.
 
@@ -113,8 +114,8 @@ def forward(
     batch, height, width, channels = latents.shape
     shape = (batch // levels, levels, height, width, channels)
     scaled = tf.reshape(latents, shape) * tf.exp(params["gain/forward"])[:, None, None, :]
-    noisy = scaled + tf.reshape(noise, shape)
     rounded = scaled + tf.stop_gradient(tf.round(scaled) - scaled)
+    noisy = rounded if noise is None else scaled + tf.reshape(noise, shape)
     rate = rate_bits(params, config, noisy, rounded)
     received = noisy + hard * (rounded - noisy)
     restored = received * tf.exp(params["gain/inverse"])[:, None, None, :]

@@ -12,13 +12,17 @@ import numpy.typing as npt
 NAMES = ("correction1", "correction2", "ema", "hard", "learning_rate")
 
 
-def scalars(config: Mapping[str, Any], step: int) -> dict[str, npt.NDArray[np.float32]]:
+def scalars(
+    config: Mapping[str, Any], step: int, progress: float | None = None
+) -> dict[str, npt.NDArray[np.float32]]:
     """Warm-up, plateau, cosine decay; averaging; decoder rounding; Adam's bias corrections.
 
     Args:
         config: A configuration as a tree of plain values (``Config.model_dump()`` or its JSON);
             ``run.steps`` is the length of the schedule.
         step: Steps already done.
+        progress: Share of the schedule that is over, 0 to 1; ``step / run.steps`` by default. A run that is
+            bounded by time passes the share of its time.
 
     Returns:
         float32 scalars ``learning_rate``, ``ema``, ``hard`` (1 once the synthesis is to see rounded
@@ -26,7 +30,8 @@ def scalars(config: Mapping[str, Any], step: int) -> dict[str, npt.NDArray[np.fl
     """
     optimizer, run = config["optimizer"], config["run"]
     rate, low = optimizer["learning_rate"], optimizer["final_learning_rate"]
-    progress = step / run["steps"]
+    if progress is None:
+        progress = step / run["steps"]
     start = optimizer["decay_start"]
     if progress > start:
         phase = min(1.0, (progress - start) / max(1e-9, 1 - start))

@@ -1,0 +1,280 @@
+"""Which input goes to which output: the arguments of ``compress`` and ``decompress``, read as ``cp`` would.
+
+Everything that can be found wrong without opening an input is found here, before the work.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from codec_cli.errors import CodecError, OutputError
+from codec_cli.files import TEMPORARY_SUFFIX
+
+__all__ = ["STREAM", "Item", "Rules", "check_new_file", "find", "plan"]
+
+STREAM = "-"
+"""The name of standard input and of standard output."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file to work on.
+
+    Attributes:
+        source: The input; None for standard input.
+        target: The output; None for standard output.
+        make_folder: Whether the output's folder may be made.
+        error: Why there is no point in trying.
+    """
+
+    source: Path | None
+    target: Path | None
+    make_folder: bool = False
+    error: CodecError | None = None
+
+    @property
+    def input(self) -> str:
+        """The input's name, as it was given."""
+        return STREAM if self.source is None else str(self.source)
+
+    @property
+    def label(self) -> str:
+        """What messages call the input."""
+        return "standard input" if self.source is None else str(self.source)
+
+    @property
+    def output(self) -> str:
+        """The output's name, as it would be given."""
+        return STREAM if self.target is None else str(self.target)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What differs between the commands.
+
+    Attributes:
+        verb: Name of the command.
+        suffix: What outputs are called when only the input is named.
+        is_input: Whether a file name (in lower case) is one that this command reads.
+        input_error: The type of error for inputs that are missing.
+        inputs: What the inputs are, for messages.
+        bytes_per_pixel: More than any input takes, apart from metadata.
+    """
+
+    verb: str
+    suffix: str
+    is_input: Callable[[str], bool]
+    input_error: type[CodecError]
+    inputs: str
+    bytes_per_pixel: int
+
+    def size_limit(self, max_pixels: int) -> int:
+        """Bytes that no input of so many pixels reaches: endless streams must end somewhere."""
+        return self.bytes_per_pixel * max_pixels + (64 << 20)
+
+
+def plan(
+    rules: Rules,
+    paths: Sequence[str],
+    *,
+    output_dir: Path | None,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    force: bool,
+) -> list[Item]:
+    """Reads the arguments of a command.
+
+    Args:
+        rules: What the command is like.
+        paths: ``INPUTS... [OUT]``: files, directories, or ``-``.
+        output_dir: Where all outputs go; then all paths are inputs.
+        include: Globs for files in directories, instead of the names that the command reads.
+        exclude: Globs for files and folders in directories to leave out.
+        force: Existing outputs may be overwritten.
+
+    Returns:
+        The items, in the order of the arguments, directories sorted. Those that can't succeed have an error.
+
+    Raises:
+        click.UsageError: The arguments don't fit together.
+        OutputError: Two inputs would get the same output, or an output directory can't be made.
+    """
+    inputs, out, out_is_folder = _split(rules, list(paths), output_dir)
+    items: list[Item] = []
+    for name in inputs:
+        if name != STREAM and _is_folder(Path(name)):
+            if out is None or not out_is_folder:
+                raise click.UsageError(
+                    f"{name} is a directory, and needs one for the outputs: "
+                    f"codec {rules.verb} {name} OUTPUT_DIRECTORY/"
+                )
+            items += _mirror(rules, Path(name), out, include, exclude)
+        elif out is not None and not out_is_folder:
+            items.append(Item(_source(name), None if str(out) == STREAM else out))
+        elif name == STREAM:
+            if out_is_folder or len(inputs) > 1:
+                raise click.UsageError(
+                    "standard input (-) is read alone, and needs a file or - for the output"
+                )
+            items.append(Item(None, None))
+        else:
+            named = Path(name).with_suffix(rules.suffix) if Path(name).name else Path(name)
+            items.append(Item(Path(name), out / named.name if out else named, make_folder=out_is_folder))
+    _refuse_clashes(items)
+    items = [replace(item, error=item.error or _fault(rules, item, force)) for item in items]
+    if out_is_folder and out is not None and any(item.error is None for item in items):
+        _make_folder(out)
+    return items
+
+
+def find(
+    folder: Path, is_wanted: Callable[[str], bool], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Finds files in a directory and all below it, in sorted order. Hidden files and folders are left out.
+
+    Args:
+        folder: Where to look. Links to folders are not followed.
+        is_wanted: Whether a file with this name (lower case) is taken, where ``include`` is empty.
+        include: Globs; a file has to match one, by its name or by its path below ``folder``.
+        exclude: Globs; a file must match none, nor any of the folders that it is in.
+
+    Yields:
+        Paths that begin with ``folder``.
+    """
+    for parent, folders, names in os.walk(folder):
+        below = Path(parent).relative_to(folder)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not _matches(below / name, exclude)
+        )
+        for name in sorted(names):
+            if name.startswith(".") or name.endswith(TEMPORARY_SUFFIX) or _matches(below / name, exclude):
+                continue
+            if _matches(below / name, include) if include else is_wanted(name.lower()):
+                yield Path(parent) / name
+
+
+def check_new_file(target: Path, force: bool) -> OutputError | None:
+    """Says early what :func:`codec_cli.files.write_atomic` would say after the work."""
+    kind = _kind(target)
+    if kind is not None and stat.S_ISDIR(kind):
+        return OutputError(f"{target}: is a folder; give the name of a file")
+    if kind is not None and (stat.S_ISCHR(kind) or stat.S_ISFIFO(kind)):
+        return None
+    if not force and os.path.lexists(target):
+        return OutputError(f"{target}: exists; use --force to overwrite")
+    if _is_folder(target.parent) and not os.access(target.parent, os.W_OK | os.X_OK):
+        return OutputError(f"{target}: cannot write: no permission in {target.parent}")
+    return None
+
+
+def _split(rules: Rules, paths: list[str], output_dir: Path | None) -> tuple[list[str], Path | None, bool]:
+    """Returns the inputs, the output (None for beside each input), and whether it is a directory."""
+    if output_dir is not None:
+        if _is_file(output_dir):
+            raise click.UsageError(f"--output-dir {output_dir}: is a file, not a directory")
+        return paths, output_dir, True
+    if len(paths) == 1:
+        return paths, None, False
+    *inputs, last = paths
+    out = Path(last)
+    if last != STREAM and (last.endswith(("/", os.sep)) or any(_is_folder(Path(path)) for path in paths)):
+        if _is_file(out):
+            raise click.UsageError(f"{last}: is a file, not a directory for the outputs")
+        return inputs, out, True
+    # No one wants compressed bytes in a file named like a picture: `codec compress *.png` is two inputs.
+    if last != STREAM and rules.is_input(out.name.lower()):
+        return paths, None, False
+    if len(inputs) == 1:
+        return inputs, out, False
+    raise click.UsageError(
+        f"several inputs need a directory for the outputs, and {last} is none: end it with / or use -o"
+    )
+
+
+def _mirror(
+    rules: Rules, folder: Path, out: Path, include: Sequence[str], exclude: Sequence[str]
+) -> list[Item]:
+    items = [
+        Item(path, (out / path.relative_to(folder)).with_suffix(rules.suffix), make_folder=True)
+        for path in find(folder, rules.is_input, include, exclude)
+    ]
+    nothing = rules.input_error(f"{folder}: no {rules.inputs} in this directory")
+    return items or [Item(folder, out, error=nothing)]
+
+
+def _source(name: str) -> Path | None:
+    return None if name == STREAM else Path(name)
+
+
+def _refuse_clashes(items: Sequence[Item]) -> None:
+    """Refuses plans in which one output would overwrite another one, or an input."""
+    sources = {os.path.realpath(item.source): item.source for item in items if item.source is not None}
+    taken: dict[str, Item] = {}
+    for item in items:
+        if item.target is None or item.error is not None:
+            continue
+        place = os.path.realpath(item.target)
+        if place in sources:
+            raise OutputError(f"{item.input}: its output {item.output} is also an input; choose another name")
+        if place in taken:
+            first = taken[place].input
+            raise OutputError(
+                f"{first} and {item.input} would both be written to {item.output}; nothing was done"
+            )
+        kind = _kind(item.target)
+        if kind is None or stat.S_ISREG(kind):  # Devices take any number of outputs.
+            taken[place] = item
+
+
+def _fault(rules: Rules, item: Item, force: bool) -> CodecError | None:
+    """What is wrong with an item, as far as can be told without opening its input."""
+    if item.source is not None:
+        try:
+            item.source.stat()
+        except OSError as error:
+            return rules.input_error(f"{item.input}: cannot read: {error.strerror}")
+    if item.target is None:
+        return None
+    if not item.make_folder and not _is_folder(item.target.parent):
+        parent = item.target.parent
+        return OutputError(f"{item.output}: the folder {parent} does not exist; create it first")
+    return check_new_file(item.target, force)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: cannot write: no permission in this folder")
+
+
+def _kind(path: Path) -> int | None:
+    """The file mode behind all links, or None where there is nothing to be found."""
+    try:
+        return path.stat().st_mode
+    except OSError:  # Unlike Path.is_dir() and the like, also for names too long and closed folders.
+        return None
+
+
+def _is_folder(path: Path) -> bool:
+    kind = _kind(path)
+    return kind is not None and stat.S_ISDIR(kind)
+
+
+def _is_file(path: Path) -> bool:
+    kind = _kind(path)
+    return kind is not None and not stat.S_ISDIR(kind)
+
+
+def _matches(path: Path, globs: Sequence[str]) -> bool:
+    names = (path.name.lower(), path.as_posix().lower())
+    return any(fnmatch.fnmatchcase(name, glob.lower().rstrip("/")) for name in names for glob in globs)

@@ -1,0 +1,164 @@
+"""What ``compress`` and ``decompress`` each do with one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codec_cli import container
+from codec_cli.commands._batch import Converted, Verb
+from codec_cli.commands._plan import Rules
+from codec_cli.errors import CodecError, FormatError, ImageError, OutputError
+from codec_cli.files import read_bytes
+
+if TYPE_CHECKING:
+    from codec_cli.codec import Codec
+    from codec_cli.images import Picture
+    from codec_cli.zoo import ModelInfo
+
+__all__ = ["SUFFIX", "Compress", "Decompress", "is_image", "read_compressed"]
+
+SUFFIX = ".bin"
+"""What compressed files are called."""
+
+LARGER = "the output is larger than the source"
+
+
+@dataclass
+class Compress(Verb):
+    """An image to a compressed file.
+
+    Attributes:
+        model: What encodes.
+        models_dir: Searched first for models.
+        threads: Processor threads; None for all.
+        quality: 1 to 100; None for the model's default.
+        keep_metadata: Keep the ICC profile and EXIF.
+        max_pixels: The largest image to accept.
+        verbose: Describe each file.
+    """
+
+    model: ModelInfo
+    models_dir: Path | None
+    threads: int | None
+    quality: int | None
+    keep_metadata: bool
+    max_pixels: int
+    verbose: bool
+    _codec: Codec | None = field(default=None, init=False, repr=False)
+
+    compresses = True
+
+    @property
+    def rules(self) -> Rules:
+        """See :class:`Verb`."""
+        return Rules("compress", SUFFIX, is_image, ImageError, "images", 8)
+
+    def convert(self, source: Path | bytes, size: int, name: str, suffix: str) -> Converted:
+        """See :class:`Verb`."""
+        from codec_cli.codec import Codec
+        from codec_cli.images import load_picture
+
+        if self._codec is None:
+            self._codec = Codec(self.model, models_dir=self.models_dir, threads=self.threads)
+        picture = load_picture(source, name, self.max_pixels, self.keep_metadata)
+        data = self._codec.encode_picture(picture, self.quality)
+        notes = (*picture.warnings, LARGER) if len(data) > size else picture.warnings
+        height, width = picture.pixels.shape[:2]
+        details = _describe(picture, data) if self.verbose else ""
+        return Converted(data, width, height, notes, details)
+
+
+@dataclass
+class Decompress(Verb):
+    """A compressed file to an image.
+
+    Attributes:
+        models_dir: Searched first for models.
+        threads: Processor threads; None for all.
+        format: Suffix of the outputs without its dot; None to go by each output's name.
+        max_pixels: The largest image to accept.
+        verbose: Describe each file.
+    """
+
+    models_dir: Path | None
+    threads: int | None
+    format: str | None
+    max_pixels: int
+    verbose: bool
+    _codec: Codec | None = field(default=None, init=False, repr=False)
+
+    compresses = False
+
+    @property
+    def rules(self) -> Rules:
+        """See :class:`Verb`."""
+        suffix = f".{self.format or 'png'}"
+        return Rules("decompress", suffix, _is_compressed, FormatError, f"compressed files (*{SUFFIX})", 4)
+
+    def check_output(self, target: Path | None) -> CodecError | None:
+        """See :class:`Verb`."""
+        from codec_cli.images import OUTPUT_SUFFIXES
+
+        suffix = self._suffix("" if target is None else target.suffix)
+        if suffix in OUTPUT_SUFFIXES:
+            return None
+        known = ", ".join(OUTPUT_SUFFIXES)
+        return OutputError(f"{target}: unknown image suffix {suffix}; choose one of {known}, or --format")
+
+    def convert(self, source: Path | bytes, size: int, name: str, suffix: str) -> Converted:
+        """See :class:`Verb`."""
+        from codec_cli.codec import Codec
+        from codec_cli.images import save_picture
+
+        limit = self.rules.size_limit(self.max_pixels)
+        data = source if isinstance(source, bytes) else read_compressed(source, limit)
+        if self._codec is None:
+            # Which model decodes, the file says.
+            self._codec = Codec(models_dir=self.models_dir, threads=self.threads)
+        picture = self._codec.decode_picture(data, max_pixels=self.max_pixels, name=name)
+        height, width = picture.pixels.shape[:2]
+        details = _describe(picture, data) if self.verbose else ""
+        image = save_picture(picture, self._suffix(suffix))
+        return Converted(image, width, height, picture.warnings, details)
+
+    def _suffix(self, suffix: str) -> str:
+        return f".{self.format}" if self.format else suffix.lower() or ".png"
+
+
+def read_compressed(path: Path, limit: int | None) -> bytes:
+    """Reads a compressed file, but not all of something large that is none of ours.
+
+    Raises:
+        FormatError: It can't be read, or (if large) does not begin like a compressed file.
+        LimitError: It has more than ``limit`` bytes.
+    """
+    if path.is_file() and path.stat().st_size > 1 << 20:
+        with path.open("rb") as file:
+            container.peek(file.read(container.HEADER_MAX_SIZE))
+    return read_bytes(path, limit, FormatError)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name (lower case) is an image to read, going by its suffix."""
+    suffix = Path(name).suffix
+    if suffix in ("", SUFFIX):
+        return False  # Not by way of the import below, which takes a while.
+    from codec_cli.images import input_suffixes
+
+    return suffix in input_suffixes()
+
+
+def _is_compressed(name: str) -> bool:
+    return name.endswith(SUFFIX)
+
+
+def _describe(picture: Picture, data: bytes) -> str:
+    """What ``--verbose`` says about a file."""
+    header = container.peek(data)
+    parts = ["gray" if header.gray else "RGB"]
+    parts += ["alpha"] * header.alpha
+    parts += [f"{name} {len(raw)} B" for name, raw in (("ICC", picture.icc), ("EXIF", picture.exif)) if raw]
+    kind, size = " + ".join(parts), f"{header.width}x{header.height}"
+    return f"{kind}, {size}, level {header.level} of model {header.fingerprint.hex()}"

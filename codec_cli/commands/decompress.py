@@ -1,0 +1,53 @@
+"""``codec decompress``: compressed files in, ordinary images out."""
+
+from __future__ import annotations
+
+import click
+
+from codec_cli import options
+
+# The suffixes of codec_cli.images.OUTPUT_SUFFIXES, whose import would be slow; a test compares them.
+FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm", "pnm", "avif")
+
+
+@click.command(
+    "decompress",
+    epilog=options.examples(
+        "codec decompress photo.bin              # writes photo.png",
+        "codec decompress photo.bin photo.jpg",
+        "codec decompress compressed/ pictures/ --format webp",
+        "codec decompress - < photo.bin > photo.png",
+    ),
+)
+@click.option(
+    "--format",
+    "image_format",
+    type=click.Choice(FORMATS, case_sensitive=False),
+    show_default="by the suffix of OUT, else png",
+    help="Image format to write.",
+)
+@options.batch("*.bin")
+@click.pass_context
+def command(ctx: click.Context, batch: options.Batch, image_format: str | None) -> None:
+    """Decompress files to ordinary images.
+
+    INPUTS are files that `codec compress` wrote, directories, or - for standard input. One file may be
+    followed by OUT, the image to write (- for standard output), in the format of its suffix; otherwise
+    NAME.png is written beside NAME.bin. A directory needs OUT, a directory in which its folders are
+    mirrored. Several files go into OUT if that is a directory or ends with a slash, or else beside the
+    inputs.
+
+    PNG, TIFF, BMP, PNM and WebP keep every pixel as decoded; JPEG is written with quality 95 and AVIF with
+    90. The model that a file was compressed with is found by the fingerprint in the file.
+    """
+    from codec_cli.commands._batch import convert_all, threads_of
+    from codec_cli.commands._verbs import Decompress
+
+    verb = Decompress(
+        models_dir=batch.models_dir,
+        threads=threads_of(batch),
+        format=image_format,
+        max_pixels=batch.max_pixels,
+        verbose=batch.verbose,
+    )
+    ctx.exit(convert_all(verb, batch))

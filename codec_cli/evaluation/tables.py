@@ -1,0 +1,63 @@
+"""Figures of :mod:`codec_cli.evaluation.runner` as text: a table for people, CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+
+from codec_cli.evaluation.runner import BdRate, Mean, Point, rounded
+
+__all__ = ["MEAN", "csv_text", "text_table"]
+
+MEAN = "mean"
+"""What stands for the image's name in rows of means."""
+
+_COLUMNS = (
+    ("bpp", "bpp", 3),
+    ("psnr_rgb_db", "PSNR RGB dB", 2),
+    ("psnr_luma_db", "PSNR Y dB", 2),
+    ("ms_ssim", "MS-SSIM", 4),
+    ("ms_ssim_db", "MS-SSIM dB", 2),
+    ("encode_s", "enc s", 3),
+    ("decode_s", "dec s", 3),
+)
+_METRIC_NAMES = {"psnr_rgb_db": "PSNR", "ms_ssim_db": "MS-SSIM"}
+
+
+def text_table(points: Sequence[Point], means: Sequence[Mean], rates: Sequence[BdRate]) -> str:
+    """A table in columns: a row for each of ``points``, then the means, then the Bjøntegaard deltas."""
+    rows = [["codec", "setting", "image", *(title for _, title, _ in _COLUMNS)]]
+    rows += [[row.codec, str(row.setting), row.image, *_cells(row)] for row in points]
+    rows += [[row.codec, str(row.setting), f"{MEAN} of {row.images}", *_cells(row)] for row in means]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = [
+        "  ".join(
+            cell.ljust(width) if name in ("codec", "image") else cell.rjust(width)
+            for cell, width, name in zip(row, widths, rows[0], strict=True)
+        )
+        for row in rows
+    ]
+    return "\n".join([*aligned, *map(_rate_line, rates)])
+
+
+def csv_text(points: Sequence[Point], means: Sequence[Mean]) -> str:
+    """The same as comma-separated values, one header line; figures that are not defined are empty."""
+    names = [field.name for field in fields(Point)]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rounded(asdict(point)) for point in points)
+    writer.writerows({"image": MEAN, **rounded(asdict(mean))} for mean in means)
+    return stream.getvalue()
+
+
+def _cells(row: Point | Mean) -> list[str]:
+    values = [(getattr(row, name), digits) for name, _, digits in _COLUMNS]
+    return ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
+
+
+def _rate_line(rate: BdRate) -> str:
+    value = f"not comparable ({rate.reason})" if rate.percent is None else f"{rate.percent:+.2f} %"
+    return f"BD-rate ({_METRIC_NAMES[rate.metric]}) of {rate.test} against {rate.anchor}: {value}"

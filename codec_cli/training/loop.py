@@ -1,0 +1,258 @@
+"""The training loop: crops -> steps -> checkpoints, with validation, TensorBoard and exact resumption."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tqdm import tqdm
+
+from codec_cli import zoo
+from codec_cli.errors import TrainingError
+from codec_cli.training import checkpoint, data, model, networks, schedule
+from codec_cli.training.config import Config
+from codec_cli.training.networks import Arrays
+from codec_cli.training.step import State, init_state, train_step
+
+LOG = "log.jsonl"
+# Steps between looks at the metrics: reading them waits for the device.
+LOOK_STEPS = 10
+
+
+def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: str | None) -> Arrays:
+    """Fresh parameters, or those of a shipped model for fine-tuning.
+
+    Args:
+        config: The configuration.
+        patches: Training patches, for the PCA of a fresh start.
+        start_from: Name or folder of a model with the same transforms, or None.
+
+    Raises:
+        TrainingError: The model's weights do not fit the configuration.
+    """
+    sample = patches[:: max(1, len(patches) // 400)]
+    fresh = model.init_params(config, np.asarray(sample))
+    if start_from is None:
+        return fresh
+    info = zoo.Zoo().info(start_from)
+    path = info.path / "weights.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            given = {name: archive[name].astype(np.float32) for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: no weights to start from ({error})") from error
+    for name, value in fresh.items():
+        if name not in given or given[name].shape != value.shape:
+            # Another entropy model may be trained on top of known transforms, but not the other way round.
+            if name.startswith(("analysis/", "synthesis/", "gain/")):
+                raise TrainingError(f"--from {start_from}: {name} does not fit this configuration")
+            continue
+        fresh[name] = given[name]
+    return fresh
+
+
+class _Stop:
+    """Set by SIGINT: the loop ends after the step under way, with a checkpoint."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        def handler(_signal: int, _frame: FrameType | None) -> None:
+            self.asked = True
+
+        try:
+            previous = signal.signal(signal.SIGINT, handler)
+        except ValueError:  # Not the main thread: the caller handles interruption.
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+def _batches(config: Config, patches: npt.NDArray[np.uint8], start: int) -> tf.data.Dataset:
+    shape = (config.data.batch, config.data.crop, config.data.crop, config.transforms.channels)
+
+    def fetch(step: tf.Tensor) -> tf.Tensor:
+        batch = tf.numpy_function(lambda i: data.batch_at(config, patches, int(i)), [step], tf.uint8)
+        return tf.ensure_shape(batch, shape)
+
+    return tf.data.Dataset.range(start, config.run.steps).map(fetch).prefetch(4)
+
+
+def validate(config: Config, params: Arrays | dict[str, tf.Tensor], crops: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    """Rate (bits per pixel, by the model's density), PSNR (dB) and loss per level, rounded as in use."""
+    levels = len(config.levels.lambdas)
+    totals: dict[str, list[npt.NDArray[np.float32]]] = {"bpp": [], "mse": [], "loss": []}
+    tensors = {name: tf.constant(value) for name, value in params.items()}
+    for crop in crops:
+        _, metrics = model.forward(tensors, config, tf.constant(np.repeat(crop[None], levels, 0)), None, 1.0)
+        for name, values in totals.items():
+            values.append(metrics[name].numpy())
+    mean = {name: np.mean(values, 0) for name, values in totals.items()}
+    return {
+        "bpp": mean["bpp"].tolist(),
+        "psnr": (10 * np.log10(255**2 / np.maximum(mean["mse"], 1e-9))).tolist(),
+        "loss": float(np.mean(mean["loss"] * model.level_weights(config))),
+    }
+
+
+def train(
+    config: Config,
+    run: Path,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+    start_from: str | None = None,
+    cache_dir: Path | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Trains until the schedule ends.
+
+    Args:
+        config: The configuration; copied to ``RUN/config.json``.
+        run: Directory of checkpoint, log and TensorBoard events.
+        resume: Continue the run that lies there; its own configuration is used.
+        minutes: Bound of the whole run's training time, over all resumptions; the schedule is fitted to it.
+        start_from: Model to fine-tune.
+        cache_dir: Of decoded patches; ``RUN/cache`` by default.
+        quiet: No progress bar.
+
+    Returns:
+        The last validation: see :func:`validate`, plus ``step`` and ``seconds``.
+
+    Raises:
+        TrainingError: No data, a run in the way, or a loss that is not finite (the last good checkpoint stays).
+    """
+    if resume:
+        config = checkpoint.load_run_config(run)
+        arrays, step, spent = checkpoint.load(run)
+        if "m" not in arrays:
+            arrays = init_state(arrays["ema"])
+    elif (run / checkpoint.FILE).exists():
+        raise TrainingError(f"{run}: holds a run already; continue it with --resume or choose another directory")
+    run.mkdir(parents=True, exist_ok=True)
+    patches = data.load_patches(config, cache_dir or run / "cache", quiet)
+    crops = data.validation_crops(config)
+    if not resume:
+        (run / checkpoint.CONFIG).write_text(config.to_json())
+        arrays, step, spent = init_state(initial_params(config, patches, start_from)), 0, 0.0
+        checkpoint.save(run, arrays, step, spent)
+
+    tree = config.model_dump()
+    side = config.data.crop // config.transforms.stride
+    noise_shape = (config.data.batch, side, side, config.transforms.latent_channels)
+
+    @tf.function(jit_compile=config.run.jit, autograph=False)
+    def one_step(
+        state: State, images: tf.Tensor, noise: tf.Tensor, scalars: dict[str, tf.Tensor]
+    ) -> tuple[State, dict[str, tf.Tensor]]:
+        return train_step(config, state, images, noise, scalars)
+
+    @tf.function(autograph=False)
+    def make_noise(number: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform(noise_shape, tf.stack([config.seed, number]), -0.5, 0.5)
+
+    state: State = tf.nest.map_structure(tf.constant, arrays)
+    writer = tf.summary.create_file_writer(str(run / "tensorboard"))
+    stop = _Stop()
+    started, saved, metrics = time.monotonic(), time.monotonic(), None
+    before = spent
+    result: dict[str, Any] = {}
+    bar = tqdm(total=config.run.steps, initial=step, disable=quiet, unit="step", dynamic_ncols=True)
+
+    def keep() -> None:
+        if metrics is not None:
+            _require_finite(run, step, metrics)
+        checkpoint.save(run, tf.nest.map_structure(lambda value: value.numpy(), state), step, spent)
+
+    with stop.catching(), writer.as_default(), bar:
+        for images in _batches(config, patches, step):
+            spent = before + time.monotonic() - started
+            progress = step / config.run.steps
+            if minutes is not None:
+                progress = max(progress, spent / (60 * minutes))
+            if stop.asked or progress >= 1:
+                break
+            scalars = {k: tf.constant(v) for k, v in schedule.scalars(tree, step, progress).items()}
+            state, metrics = one_step(state, images, make_noise(tf.constant(step, tf.int32)), scalars)
+            step += 1
+            bar.update(1)
+            if step % LOOK_STEPS == 0:
+                _require_finite(run, step, metrics)
+                _show(config, bar, metrics, step)
+            if step % config.run.validate_steps == 0:
+                result = _report(config, run, state, crops, step, spent)
+            if time.monotonic() - saved > 60 * config.run.checkpoint_minutes:
+                keep()
+                saved = time.monotonic()
+        spent = before + time.monotonic() - started
+        keep()
+        result = _report(config, run, state, crops, step, spent)
+    writer.close()
+    if stop.asked:
+        raise TrainingError(f"{run}: stopped at step {step} with a checkpoint; continue with --resume")
+    return result
+
+
+def _require_finite(run: Path, step: int, metrics: dict[str, tf.Tensor]) -> None:
+    if not np.isfinite(float(metrics["total"])) or not np.isfinite(float(metrics["grad_norm"])):
+        raise TrainingError(
+            f"{run}: the loss is not finite at step {step}; the last good checkpoint is kept. "
+            "Lower optimizer.learning_rate or set run.precision=float32, then --resume"
+        )
+
+
+def _show(config: Config, bar: tqdm, metrics: dict[str, tf.Tensor], step: int) -> None:
+    bpp, mse = metrics["bpp"].numpy(), metrics["mse"].numpy()
+    middle = len(bpp) // 2
+    rate = bar.format_dict["rate"] or 0
+    psnr = 10 * np.log10(255**2 / max(float(mse[middle]), 1e-9))
+    bar.set_postfix_str(
+        f"loss {float(metrics['total']):.3f}, {bpp[middle]:.3f} bpp, {psnr:.2f} dB, "
+        f"{rate * config.data.batch * config.data.crop**2 / 1e6:.2f} Mpixel/s"
+    )
+    tf.summary.scalar("train/loss", metrics["total"], step)
+    tf.summary.scalar("train/grad_norm", metrics["grad_norm"], step)
+    for level in range(len(bpp)):
+        tf.summary.scalar(f"train/bpp/{level}", bpp[level], step)
+        tf.summary.scalar(f"train/psnr/{level}", 10 * np.log10(255**2 / max(float(mse[level]), 1e-9)), step)
+
+
+def _report(
+    config: Config, run: Path, state: State, crops: npt.NDArray[np.uint8], step: int, spent: float
+) -> dict[str, Any]:
+    """Validates the averaged weights; writes the log line, the scalars and a picture."""
+    result = {"step": step, "seconds": round(spent, 1), **validate(config, state["ema"], crops)}
+    with (run / LOG).open("a") as stream:
+        stream.write(json.dumps(result) + "\n")
+    tf.summary.scalar("validation/loss", result["loss"], step)
+    for level, (bpp, psnr) in enumerate(zip(result["bpp"], result["psnr"], strict=True)):
+        tf.summary.scalar(f"validation/bpp/{level}", bpp, step)
+        tf.summary.scalar(f"validation/psnr/{level}", psnr, step)
+    tf.summary.image("validation/decoded", _sample(config, state["ema"], crops[:1]), step)
+    return result
+
+
+def _sample(config: Config, params: dict[str, tf.Tensor], crops: npt.NDArray[np.uint8]) -> tf.Tensor:
+    """The first crop decoded at the middle level, clipped to [0, 1]."""
+    level = len(config.levels.lambdas) // 2
+    latents = networks.analysis(params, config.transforms, tf.cast(crops, tf.float32) / 255.0)
+    symbols = tf.round(latents * tf.exp(params["gain/forward"][level]))
+    weights = tf.one_hot([level], len(config.levels.lambdas))
+    decoded = networks.synthesis(
+        params, config.transforms, symbols * tf.exp(params["gain/inverse"][level]), weights
+    )
+    return tf.clip_by_value(decoded, 0.0, 1.0)

@@ -1,0 +1,119 @@
+"""codec info: everything about a file without decoding it."""
+
+import json
+
+import pytest
+from conftest import error_line
+from PIL import Image
+
+from codec_cli import container
+from codec_cli.zoo import Zoo
+
+
+def facts(run, *arguments, code=0, **options):
+    result = run("info", "--json", *arguments, **options)
+    assert result.exit_code == code
+    return json.loads(result.stdout)
+
+
+def test_facts(run, compressed, models_dir):
+    report = facts(run, compressed)
+    (file,) = report["files"]
+    data = compressed.read_bytes()
+    info = Zoo(models_dir).info("tiny")
+    level = container.peek(data).level
+    assert report["failed"] == 0
+    assert file == {
+        "file": str(compressed),
+        "bytes": len(data),
+        "width": 96,
+        "height": 64,
+        "mode": "RGB",
+        "model": "tiny-1",
+        "fingerprint": info.fingerprint.hex(),
+        "level": level,
+        "levels": info.levels,
+        "quality": info.quality_of_level(level),
+        "bpp": round(len(data) * 8 / 6144, 4),
+        "format_version": 1,
+        "parts": container.layout(data, info.tile_pixels, 10**6),
+        "crc_ok": True,
+        "error": None,
+    }
+    assert sum(size for name, size in file["parts"].items() if name != "total") == len(data)
+
+
+def test_text(run, compressed):
+    result = run("info", compressed)
+    assert result.exit_code == 0
+    for text in ("96x64 RGB", "tiny-1 (fingerprint ", " bpp", "header ", "payload ", "checksum  ok"):
+        assert text in result.stdout
+
+
+def test_the_quality_gives_the_same_level_again(run, write_photo, tmp_path):
+    source = write_photo(tmp_path / "a.png", 32, 32)
+    for quality in (1, 33, 50, 100):
+        again = tmp_path / "again.bin"
+        assert run("compress", source, "-q", quality, "--model", "tiny", "--force").exit_code == 0
+        (file,) = facts(run, tmp_path / "a.bin")["files"]
+        assert (
+            run("compress", source, again, "-q", file["quality"], "--model", "tiny", "--force").exit_code == 0
+        )
+        assert again.read_bytes() == (tmp_path / "a.bin").read_bytes()
+
+
+def test_metadata_and_mode(run, tmp_path):
+    source = tmp_path / "a.png"
+    Image.new("LA", (40, 30), (9, 99)).save(source, icc_profile=b"x" * 200)
+    assert run("compress", source, "--model", "tiny").exit_code == 0
+    (file,) = facts(run, tmp_path / "a.bin")["files"]
+    assert file["mode"] == "gray + alpha"
+    assert {"icc", "alpha"} <= set(file["parts"])
+
+
+def test_unknown_model(run, compressed, monkeypatch, tmp_path):
+    monkeypatch.setenv("CODEC_MODELS_DIR", str(tmp_path))
+    result = run("info", compressed)
+    assert result.exit_code == 0
+    assert "unknown model, fingerprint " in result.stdout
+    (file,) = facts(run, compressed)["files"]
+    assert (file["model"], file["quality"], file["crc_ok"]) == (None, None, True)
+    assert file["parts"]["total"] == compressed.stat().st_size
+
+
+def test_damaged_file_still_tells_what_it_was(run, compressed):
+    compressed.write_bytes(compressed.read_bytes()[:-9])
+    result = run("info", compressed)
+    assert result.exit_code == 4
+    assert "checksum does not match" in error_line(result)
+    assert "96x64" in result.stdout
+    assert "DOES NOT MATCH" in result.stdout
+    report = facts(run, compressed, code=4)
+    assert report["failed"] == 1
+    assert report["files"][0]["crc_ok"] is False
+
+
+def test_several_files(run, compressed, tmp_path):
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"not one of ours at all")
+    result = run("info", compressed, other)
+    assert result.exit_code == 1
+    assert "96x64" in result.stdout
+    assert error_line(result) == f"codec: {other}: not a codec file (wrong magic bytes)"
+    report = facts(run, compressed, other, code=1)
+    assert report["files"][1]["error"].startswith(f"{other}: not a codec file")
+
+
+def test_stdin(run, compressed):
+    (file,) = facts(run, "-", input=compressed.read_bytes())["files"]
+    assert file["file"] == "-"
+    assert file["bytes"] == compressed.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("none.bin", "No such file or directory"), (".", "Is a directory")]
+)
+def test_unreadable(run, tmp_path, name, reason):
+    result = run("info", tmp_path / name)
+    assert result.exit_code == 4
+    assert error_line(result).endswith(f"cannot read: {reason}")
