@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from codec_cli.entropy import Decoder, Encoder, Ints, Tables
 from codec_cli.errors import ModelError
+from codec_cli.quantize import choose
 
 INPUT_CLIP = 255
 ACTIVATION_MAX = 255
@@ -145,7 +146,27 @@ class ContextModel:
         walk = Walk(self, symbols.shape[0], symbols.shape[1], level)
         for part in walk:
             values = symbols[part.rows, part.columns, part.channels].astype(np.int32)
-            encoder.put(part.tables, part.index, part.centre, values.reshape(-1))
+            encoder.put(part.tables, part.table, part.centre, values.reshape(-1))
+            walk.fill(values)
+        return encoder.finish()
+
+    def encode_optimised(self, scaled: Floats, level: int, weight: Floats) -> bytes:
+        """Codes a tile with rate-distortion-optimised quantization, pass by pass.
+
+        Args:
+            scaled: float32 (height, width, channels), latents times gain.
+            level: Usable level.
+            weight: float32 (channels,), see :func:`codec_cli.quantize.choose`.
+
+        Returns:
+            The range-coded segment.
+        """
+        encoder = Encoder()
+        walk = Walk(self, scaled.shape[0], scaled.shape[1], level)
+        for part in walk:
+            wanted = scaled[part.rows, part.columns, part.channels]
+            values = choose(wanted, part.tables, part.table, part.centre, weight[part.channels])
+            encoder.put(part.tables, part.table, part.centre, values.reshape(-1))
             walk.fill(values)
         return encoder.finish()
 
@@ -155,7 +176,7 @@ class ContextModel:
         out = np.empty((height, width, sum(self.groups)), np.int16)
         walk = Walk(self, height, width, level)
         for part in walk:
-            values = decoder.get(part.tables, part.index, part.centre).reshape(len(part.rows), -1)
+            values = decoder.get(part.tables, part.table, part.centre).reshape(len(part.rows), -1)
             out[part.rows, part.columns, part.channels] = values
             walk.fill(values)
         decoder.finish()
@@ -169,7 +190,7 @@ class Pass(NamedTuple):
     columns: npt.NDArray[np.intp]
     channels: slice
     tables: Tables
-    index: Ints
+    table: Ints
     centre: Ints
 
 
@@ -217,7 +238,8 @@ class Walk:
         self, features: Floats, corner: npt.NDArray[np.intp], taps: tuple[tuple[int, int], ...]
     ) -> Floats:
         steps = np.array([dy * self._row_length + dx for dy, dx in taps])
-        return features.take((corner[:, None] + steps).reshape(-1), axis=0).reshape(len(corner), -1)
+        rows: Floats = features.take((corner[:, None] + steps).reshape(-1), axis=0)
+        return rows.reshape(len(corner), -1)
 
     def fill(self, symbols: Ints) -> None:
         """Makes the current pass's symbols, int32 (positions, channels), known to later passes."""
@@ -242,6 +264,14 @@ class FactorizedModel:
         """Codes a tile, int16 (height, width, channels), in one pass."""
         encoder = Encoder()
         encoder.put(*self._pass(symbols.shape[0] * symbols.shape[1], level), symbols.astype(np.int32).reshape(-1))
+        return encoder.finish()
+
+    def encode_optimised(self, scaled: Floats, level: int, weight: Floats) -> bytes:
+        """As :meth:`ContextModel.encode_optimised`."""
+        tables, index, centre = self._pass(scaled.shape[0] * scaled.shape[1], level)
+        symbols = choose(scaled.reshape(-1, scaled.shape[2]), tables, index, centre, weight)
+        encoder = Encoder()
+        encoder.put(tables, index, centre, symbols.reshape(-1))
         return encoder.finish()
 
     def decode(self, segment: bytes, height: int, width: int, level: int) -> npt.NDArray[np.int16]:

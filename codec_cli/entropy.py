@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import constriction
@@ -78,9 +79,12 @@ class Tables:
             self._models[index] = model
         return model
 
+    @cached_property
     def bits(self) -> npt.NDArray[np.float32]:
-        """Cost in bits of every entry, flat like ``counts``; an escape's two bytes are not included."""
-        return (PRECISION - np.log2(self.counts.astype(np.float32))).astype(np.float32)
+        """Cost in bits of every entry, flat like ``counts``; an escape's includes its two bytes."""
+        cost = (PRECISION - np.log2(self.counts.astype(np.float32))).astype(np.float32)
+        cost[self._starts[1:] - 1] += 16
+        return cost
 
     @property
     def starts(self) -> npt.NDArray[np.int64]:

@@ -102,7 +102,7 @@ model = click.option(
 )
 models_dir = click.option(
     "--models-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     metavar="DIR",
     envvar=MODELS_DIR_VARIABLE,
     show_envvar=True,
@@ -199,11 +199,13 @@ class Batch:
 def batch(default_include: str) -> Callable[[F], F]:
     """Adds the options of :class:`Batch`; the command gets them as one argument ``batch``."""
     shared = (
-        click.argument("paths", metavar="INPUTS... [OUT]", nargs=-1, required=True, type=click.Path()),
+        click.argument(
+            "paths", metavar="INPUTS... [OUT]", nargs=-1, required=True, type=click.Path(readable=False)
+        ),
         click.option(
             "-o",
             "--output-dir",
-            type=click.Path(path_type=Path),
+            type=click.Path(readable=False, path_type=Path),
             metavar="DIR",
             show_default="beside each input",
             help="Directory for the outputs, made if missing; folders are mirrored into it.",

@@ -118,8 +118,9 @@ def analyse(
     missing = ((bottom - top) * stride - region.shape[0], (right - left) * stride - region.shape[1])
     if any(missing):
         region = np.pad(region, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-    latents = session(region.astype(np.float32)[None] * np.float32(1 / 255))[0]
-    return latents[tile[0] - top : tile[2] - top, tile[1] - left : tile[3] - left]
+    latents: Floats = session(region.astype(np.float32)[None] * np.float32(1 / 255))[0]
+    tight: Floats = latents[tile[0] - top : tile[2] - top, tile[1] - left : tile[3] - left]
+    return tight
 
 
 def synthesise(
@@ -154,4 +155,5 @@ def synthesise(
     ]
     image *= np.float32(255)
     image += np.float32(0.5)
-    return np.clip(image, 0, 255, out=image).astype(np.uint8)
+    whole: Pixels = np.clip(image, 0, 255, out=image).astype(np.uint8)
+    return whole

@@ -28,6 +28,8 @@ MODELS_DIR_VARIABLE = "CODEC_MODELS_DIR"
 MODEL_FORMAT = 1
 DESCRIPTION = "model.json"
 TABLES, ANALYSIS, SYNTHESIS = "tables.npz", "analysis.tflite", "synthesis.tflite"
+# What only encoding uses; older or foreign models may lack it, and the fingerprint leaves it out.
+ENCODER = "encoder.npz"
 # The fields of model.json that decoding depends on.
 DECODING_FIELDS = (
     "kind", "stride", "channels", "latent_channels", "levels", "trained_levels", "groups", "synthesis_halo",
@@ -141,15 +143,20 @@ class ModelInfo:
     @cached_property
     def tables(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays of ``tables.npz``."""
+        return self.arrays(TABLES)
+
+    def arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of an npz file of the model, checked (raises :class:`ModelError`)."""
         import io
+        import zipfile
 
         import numpy as np
 
         try:
-            with np.load(io.BytesIO(self.read(TABLES)), allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, KeyError, EOFError) as error:
-            raise ModelError(f"{self.path / TABLES}: damaged; install the model again") from error
+            with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{self.path / name}: damaged; install the model again") from error
 
     def verify(self) -> None:
         """Recomputes all checksums and the fingerprint; raises :class:`ModelError` naming what differs."""
@@ -221,10 +228,14 @@ class Zoo:
     def _folders(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for directory in self.directories:
-            if directory.is_dir():
-                for folder in sorted(directory.iterdir()):
-                    if (folder / DESCRIPTION).is_file():
-                        found.setdefault(folder.name, folder)
+            try:
+                folders = sorted(directory.iterdir())
+            except OSError:
+                continue  # Not there, or closed to this user: the others may have the model.
+            for folder in folders:
+                # A name with a dot is a folder that is being written.
+                if not folder.name.startswith(".") and (folder / DESCRIPTION).is_file():
+                    found.setdefault(folder.name, folder)
         return found
 
     def names(self) -> list[str]:

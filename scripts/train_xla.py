@@ -8,7 +8,7 @@ On the machine with the accelerator::
     python scripts/train_xla.py BUNDLE --photos DIR --work WORK --out OUT --steps 60000 --seconds 540
 Back on the first::
 
-    codec train --config photo --collect OUT/weights-*.npz RUN   # a run that `codec export` takes
+    codec train --config photo --collect OUT RUN                  # a run that `codec export` takes
 
 The photographs stay decoded in device memory; crops, flips and noise are made there. Every call resumes
 from WORK and writes a checkpoint before it ends, so a lease may be cut into several calls.
@@ -95,7 +95,7 @@ def load_photos(folder: Path, crop: int, channels: int):
 
 
 def make_sampler(config: dict, store):
-    """A compiled function (key) -> (images uint8, noise float32), all on the device."""
+    """A compiled function (step) -> (images uint8, noise float32), all on the device."""
     flat, offsets, sizes, log_weights = (jax.device_put(value) for value in store)
     batch, crop = config["data"]["batch"], config["data"]["crop"]
     channels = config["transforms"]["channels"]
@@ -121,7 +121,15 @@ def make_sampler(config: dict, store):
         images = jax.vmap(one, (0, None, None, None, None))(keys, flat, offsets, sizes, log_weights)
         return images, jax.random.uniform(key_noise, (batch, side, side, latent), minval=-0.5, maxval=0.5)
 
-    return lambda key: sample(key, flat, offsets, sizes, log_weights)
+    base_key = jax.random.key(config["seed"])
+    return lambda step: sample(jax.random.fold_in(base_key, step), flat, offsets, sizes, log_weights)
+
+
+def replay(path: Path):
+    """A function (step) -> (images uint8, noise float32) from a file, and how many steps it holds."""
+    with np.load(path) as saved:
+        images, noise = saved["images"], saved["noise"]
+    return lambda step: (jax.device_put(images[step]), jax.device_put(noise[step])), len(images)
 
 
 def save_parts(out: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -142,16 +150,26 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--photos", type=Path, required=True, help="directory of training images")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--photos", type=Path, help="directory of training images")
+    source.add_argument(
+        "--batches",
+        type=Path,
+        help="npz of images and noise of every step, instead of photographs: a check, writes OUT/metrics.npz",
+    )
     parser.add_argument("--work", type=Path, required=True, help="checkpoint directory, kept between calls")
     parser.add_argument("--out", type=Path, required=True, help="where averaged weights are written")
     parser.add_argument("--steps", type=int, help="length of the schedule (default: the configuration's)")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time, with a checkpoint")
     parser.add_argument("--stop-at", type=int, help="stop after this step (a rehearsal)")
     parser.add_argument("--warm-start", type=Path, nargs="*", help="weights-*.npz to start from")
-    parser.add_argument("--learning-rate", type=float, help="peak learning rate (default: the configuration's)")
     parser.add_argument(
-        "--total-seconds", type=float, help="fit the schedule to this training time over all calls (instead of --steps)"
+        "--learning-rate", type=float, help="peak learning rate (default: the configuration's)"
+    )
+    parser.add_argument(
+        "--total-seconds",
+        type=float,
+        help="fit the schedule to this training time over all calls (instead of --steps)",
     )
     parser.add_argument("--log-steps", type=int, default=1000, help="steps between printed lines")
     arguments = parser.parse_args()
@@ -187,36 +205,45 @@ def main() -> None:
     state = [jax.device_put(value) for value in state]
     print(f"device {jax.devices()[0]}, step {step} of {config['run']['steps']}", flush=True)
 
-    store = load_photos(arguments.photos, config["data"]["crop"], config["transforms"]["channels"])
-    print(f"{len(store[1])} pictures, {store[0].nbytes / 1e6:.0f} MB, {time.time() - began:.0f} s", flush=True)
-    sample = make_sampler(config, store)
+    end = min(config["run"]["steps"] if not arguments.total_seconds else 10**12, arguments.stop_at or 10**12)
+    if arguments.batches:
+        sample, stored = replay(arguments.batches)
+        end = min(end, stored)
+    else:
+        store = load_photos(arguments.photos, config["data"]["crop"], config["transforms"]["channels"])
+        print(
+            f"{len(store[1])} pictures, {store[0].nbytes / 1e6:.0f} MB, {time.time() - began:.0f} s",
+            flush=True,
+        )
+        sample = make_sampler(config, store)
     run = load_step(arguments.bundle)
     print(f"compiled after {time.time() - began:.0f} s", flush=True)
 
-    end = min(config["run"]["steps"] if not arguments.total_seconds else 10**12, arguments.stop_at or 10**12)
     started, spent_before = time.time(), spent
     results = bundle["results"][1:]
     pixels = config["data"]["batch"] * config["data"]["crop"] ** 2
-    base_key = jax.random.key(config["seed"])
     window: list[np.ndarray] = []
-    marked, marked_step, pending = time.time(), step, []
+    marked, marked_step, pending, history = time.time(), step, [], []
     while step < end and time.time() - began < arguments.seconds:
         spent = spent_before + time.time() - started
-        if arguments.total_seconds:
-            if spent >= arguments.total_seconds:
-                break
-        images, noise = sample(jax.random.fold_in(base_key, step))
+        if arguments.total_seconds and spent >= arguments.total_seconds:
+            break
+        images, noise = sample(step)
         progress = spent / arguments.total_seconds if arguments.total_seconds else None
         scalars = schedule.scalars(config, step, progress)
         steering = [jax.device_put(scalars[name]) for name in schedule.NAMES]
         outputs = run([*state, images, noise, *steering])
         state = outputs[: len(names)]
         pending.append(dict(zip(results, outputs[len(names) :], strict=True)))
+        if arguments.batches:
+            history.append(pending[-1])
         step += 1
         if len(pending) >= 4 or step == end:
             # Reading a metric waits for its step: keep a few in flight so that the device never idles.
             first = pending.pop(0)
-            window.append(np.concatenate([np.asarray(first[name]).ravel() for name in ("bpp", "mse", "loss")]))
+            window.append(
+                np.concatenate([np.asarray(first[name]).ravel() for name in ("bpp", "mse", "loss")])
+            )
             if not np.isfinite(window[-1]).all():
                 raise SystemExit(f"step {step}: the loss is not finite; the last checkpoint is kept")
         if step % arguments.log_steps == 0 or step == end or step in (10, 100):
@@ -227,16 +254,25 @@ def main() -> None:
             rate = (step - marked_step) * pixels / max(1e-9, now - marked) / 1e6
             bpp, mse = mean[:levels].round(3), (10 * np.log10(255**2 / mean[levels : 2 * levels])).round(2)
             loss = mean[2 * levels :].round(4)
-            print(f"{step} {now - began:.0f}s {rate:.1f} Mpx/s bpp {bpp} psnr {mse} loss {loss} rate {float(scalars['learning_rate']):.1e}", flush=True)
+            print(
+                f"{step} {now - began:.0f}s {rate:.1f} Mpx/s bpp {bpp} psnr {mse} loss {loss} "
+                f"rate {float(scalars['learning_rate']):.1e}",
+                flush=True,
+            )
             window, marked, marked_step = [], now, step
 
     host = dict(zip(names, (np.asarray(value) for value in state), strict=True))
+    if not all(np.isfinite(value).all() for value in host.values()):
+        raise SystemExit(f"step {step}: the weights are not finite; the last checkpoint is kept")
     arguments.work.mkdir(parents=True, exist_ok=True)
     partial = checkpoint.with_name("checkpoint.partial.npz")
     np.savez(partial, step=step, spent=spent, **host)
     partial.replace(checkpoint)
     averaged = {name: value for name, value in host.items() if name.startswith("ema/")}
     save_parts(arguments.out, {**averaged, "step": np.asarray(step)})
+    if history:
+        stacked = {name: np.stack([np.asarray(one[name]) for one in history]) for name in results}
+        np.savez(arguments.out / "metrics.npz", **stacked)
     print(f"done: step {step}, {time.time() - began:.0f} s", flush=True)
 
 

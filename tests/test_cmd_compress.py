@@ -337,6 +337,23 @@ def test_directory_without_images(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_folders_that_can_not_be_listed_are_not_left_out_in_silence(run, write_photo, tmp_path, monkeypatch):
+    for name in ("a.png", "closed/b.png"):
+        write_photo(tmp_path / "photos" / name)
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    result = run("compress", tmp_path / "photos", tmp_path / "out", *TINY)
+    assert result.exit_code == 1
+    assert f"codec: {tmp_path / 'photos' / 'closed'}: cannot read: " in result.stderr
+    assert tree(tmp_path / "out") == ["a.bin"]
+
+
 def test_existing_output_is_refused_before_the_work(run, tmp_path):
     source, out = tmp_path / "a.png", tmp_path / "a.bin"
     source.write_bytes(b"not even an image")  # Which nobody finds out.

@@ -146,9 +146,11 @@ def find(
         exclude: Globs; a file must match none, nor any of the folders that it is in.
 
     Yields:
-        Paths that begin with ``folder``.
+        Paths that begin with ``folder``. Folders that can't be listed come last, as if they were files: their
+        contents must not be left out in silence, and whoever tries to read one learns the reason.
     """
-    for parent, folders, names in os.walk(folder):
+    closed: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=closed.append):
         below = Path(parent).relative_to(folder)
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and not _matches(below / name, exclude)
@@ -158,6 +160,7 @@ def find(
                 continue
             if _matches(below / name, include) if include else is_wanted(name.lower()):
                 yield Path(parent) / name
+    yield from (Path(error.filename) for error in closed)
 
 
 def check_new_file(target: Path, force: bool) -> OutputError | None:

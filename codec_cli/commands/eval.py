@@ -37,7 +37,7 @@ def _qualities(_: click.Context, __: click.Parameter, value: str | None) -> list
         "codec eval photographs/ --model photo-1 --model ./models/mine --json results.json",
     ),
 )
-@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option(
     "-q",
     "--qualities",

@@ -17,10 +17,30 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field of the run's configuration, such as data.path.  [default: none]")
-@click.option("--note", "notes", multiple=True, metavar="KEY=TEXT", help="A fact for the model card, such as hardware=... or data=...; may be repeated.  [default: none]")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Directory of decoded patches.  [default: RUN/cache]")
-@click.option("--table-patches", type=click.IntRange(1), default=300, show_default=True, help="Training patches whose symbols are counted for the entropy tables.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    help="Override a field of the run's configuration, such as data.path.  [default: none]",
+)
+@click.option(
+    "--note",
+    "notes",
+    multiple=True,
+    metavar="KEY=TEXT",
+    help="A fact for the model card, such as hardware=... or data=...; may be repeated.  [default: none]",
+)
+@click.option(
+    "--cache-dir", type=click.Path(path_type=Path), help="Directory of decoded patches.  [default: RUN/cache]"
+)
+@click.option(
+    "--table-patches",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    help="Training patches whose symbols are counted for the entropy tables.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.  [default: off]")
 def command(
     run: Path,
@@ -52,4 +72,7 @@ def command(
         quiet=quiet,
     )
     if not quiet:
-        click.echo(f"{target}: {info.levels} levels, {info.size_bytes() / 1e6:.1f} MB, fingerprint {info.fingerprint.hex()}")
+        click.echo(
+            f"{target}: {info.levels} levels, {info.size_bytes() / 1e6:.1f} MB, "
+            f"fingerprint {info.fingerprint.hex()}"
+        )

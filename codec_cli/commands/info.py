@@ -21,7 +21,7 @@ USUAL_TILE_PIXELS = 1024
     "info",
     epilog=options.examples("codec info photo.bin", "codec info --json *.bin", "codec info - < photo.bin"),
 )
-@click.argument("files", metavar="FILES...", nargs=-1, required=True, type=click.Path())
+@click.argument("files", metavar="FILES...", nargs=-1, required=True, type=click.Path(readable=False))
 @options.models_dir
 @options.json_output
 @click.pass_context

@@ -98,7 +98,7 @@ def verify_models(ctx: click.Context, names: tuple[str, ...], models_dir: Path |
 
 
 @command.command("add", epilog=options.examples("codec models add ~/models/my-model-1"))
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(readable=False, path_type=Path))
 @click.option("--force", is_flag=True, help="Replace a model of the same name. [default: refuse]")
 def add_model(path: Path, force: bool) -> None:
     """Check a model folder and copy it into the user's models directory.

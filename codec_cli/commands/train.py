@@ -17,35 +17,94 @@ Examples:
 
 def require_training() -> None:
     """Says in one line how to install the training extra where it is missing."""
+    import os
+
     from codec_cli.errors import TrainingError
 
+    # Errors come as exceptions; what TensorFlow logs on import is noise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import pydantic  # noqa: F401
         import tensorflow  # noqa: F401
         import tensorflow_compression  # noqa: F401
     except ImportError as error:
         raise TrainingError(
-            f"training needs TensorFlow ({error.name} is missing): "
-            "pip install 'codec-cli[train]' on Python 3.10 or 3.11"
+            f"training needs TensorFlow ({error}): pip install 'codec-cli[train]' on Python 3.10 or 3.11"
         ) from error
 
 
 @click.command(epilog=EPILOG)
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--config", "config_name", default="photo", show_default=True,
-              help="Training configuration: a name that comes with the tool, or the path of a JSON file.")
-@click.option("--data", "data_path", type=click.Path(path_type=Path), help="Directory of images, searched recursively.  [default: the configuration's]")
+@click.option(
+    "--config",
+    "config_name",
+    default="photo",
+    show_default=True,
+    help="Training configuration: a name that comes with the tool, or the path of a JSON file.",
+)
+@click.option(
+    "--data",
+    "data_path",
+    type=click.Path(path_type=Path),
+    help="Directory of images, searched recursively.  [default: the configuration's]",
+)
 @click.option("--dataset", help="tfds:NAME, a TensorFlow data set instead of a directory.  [default: none]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps its files.  [default: its own]")
-@click.option("--validation", type=click.Path(path_type=Path), help="Directory of validation images.  [default: every 20th training image]")
-@click.option("--steps", type=click.IntRange(1), help="Length of the schedule in steps.  [default: the configuration's]")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Bound on training time in minutes, over all resumptions; the schedule is fitted to it.  [default: none]")
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override a field of the configuration; may be repeated.  [default: none]")
-@click.option("--from", "start_from", metavar="MODEL", help="Fine-tune a model: its name or folder.  [default: a fresh start]")
-@click.option("--resume", is_flag=True, help="Continue the run in RUN exactly where its last checkpoint stands.  [default: off]")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Directory of decoded patches, to share between runs.  [default: RUN/cache]")
-@click.option("--lower", type=click.Path(path_type=Path), help="Do not train: write the train step as HLO to this directory, for scripts/train_xla.py.  [default: off]")
-@click.option("--collect", type=click.Path(path_type=Path, exists=True), multiple=True, help="Do not train: make RUN of weights-*.npz that scripts/train_xla.py brought; may be repeated.  [default: off]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Where TensorFlow Datasets keeps its files.  [default: its own]",
+)
+@click.option(
+    "--validation",
+    type=click.Path(path_type=Path),
+    help="Directory of validation images.  [default: every 20th training image]",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), help="Length of the schedule in steps.  [default: the configuration's]"
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Bound on training time in minutes, over all resumptions; the schedule is fitted to it.  "
+    "[default: none]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    help="Override a field of the configuration; may be repeated.  [default: none]",
+)
+@click.option(
+    "--from",
+    "start_from",
+    metavar="MODEL",
+    help="Fine-tune a model: its name or folder.  [default: a fresh start]",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the run in RUN exactly where its last checkpoint stands, with its own configuration (and "
+    "what --set and the like change in it).  [default: off]",
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    help="Directory of decoded patches, to share between runs.  [default: RUN/cache]",
+)
+@click.option(
+    "--lower",
+    type=click.Path(path_type=Path),
+    help="Do not train: write the train step as HLO to this directory, for scripts/train_xla.py.  "
+    "[default: off]",
+)
+@click.option(
+    "--collect",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Do not train: make RUN of what scripts/train_xla.py brought, a directory of weights-*.npz or one "
+    "such file; may be repeated.  [default: off]",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.  [default: off]")
 def command(
     run: Path,
@@ -70,14 +129,29 @@ def command(
     Ctrl-C ends it with a checkpoint. `codec export` turns it into a model.
     """
     require_training()
+    import json
+
     from codec_cli.training.config import load_config
 
     given = {
         "data.path": data_path, "data.dataset": dataset, "data.data_dir": data_dir,
         "data.validation": validation, "run.steps": steps,
     }  # fmt: skip
-    named = [f"{field}={value}" for field, value in given.items() if value is not None]
-    config = load_config(config_name, [*overrides, *named])
+    # As JSON: a directory may be named 2024 or null.
+    named = [
+        f"{field}={json.dumps(value if isinstance(value, int) else str(value))}"
+        for field, value in given.items()
+        if value is not None
+    ]
+    changes = (*overrides, *named)
+    if resume and (collect or lower is not None or start_from is not None):
+        raise click.UsageError("--resume continues a run: it takes no --from, --lower or --collect")
+    if resume:
+        from codec_cli.training.checkpoint import load_run_config
+
+        config = load_run_config(run, changes)
+    else:
+        config = load_config(config_name, changes)
     if collect:
         from codec_cli.training.checkpoint import collect as make_run
 
@@ -95,7 +169,14 @@ def command(
         from codec_cli.training.loop import train
 
         result = train(
-            config, run, resume=resume, minutes=minutes, start_from=start_from, cache_dir=cache_dir, quiet=quiet
+            config,
+            run,
+            resume=resume,
+            overrides=changes,
+            minutes=minutes,
+            start_from=start_from,
+            cache_dir=cache_dir,
+            quiet=quiet,
         )
         if not quiet:
             click.echo(f"{run}: {result['step']} steps, validation loss {result['loss']:.4f}", err=True)

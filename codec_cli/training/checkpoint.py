@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from codec_cli.errors import TrainingError
+from codec_cli.files import write_atomic
 from codec_cli.training.config import Config, load_config
 from codec_cli.training.networks import Arrays
 
 FILE = "checkpoint.npz"
 CONFIG = "config.json"
+# What numpy may raise on a file that is no archive, or a damaged one.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def save(run: Path, state: dict[str, Arrays], step: int, seconds: float) -> None:
@@ -26,11 +31,14 @@ def save(run: Path, state: dict[str, Arrays], step: int, seconds: float) -> None
     """
     flat = {f"{part}/{name}": value for part, values in state.items() for name, value in values.items()}
     partial = run / f".{FILE}.{os.getpid()}.tmp"
-    with partial.open("wb") as stream:
-        np.savez(stream, **flat, **{"!step": np.asarray(step), "!seconds": np.asarray(seconds)})
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(run / FILE)
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, **flat, **{"!step": np.asarray(step), "!seconds": np.asarray(seconds)})
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(run / FILE)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(run: Path) -> tuple[dict[str, Arrays], int, float]:
@@ -42,14 +50,23 @@ def load(run: Path) -> tuple[dict[str, Arrays], int, float]:
                 if not key.startswith("!"):
                     part, _, name = key.partition("/")
                     state.setdefault(part, {})[name] = archive[key]
+            if not {"params", "ema"} <= state.keys():
+                raise ValueError("it holds no weights")
             return state, int(archive["!step"]), float(archive["!seconds"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except UNREADABLE as error:
         raise TrainingError(f"{run / FILE}: no readable checkpoint ({error})") from error
 
 
-def load_run_config(run: Path) -> Config:
-    """The configuration that lies beside a run's checkpoint."""
-    return load_config(str(run / CONFIG))
+def load_run_config(run: Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """The configuration that lies beside a run's checkpoint, with ``section.field=value`` texts applied."""
+    if not (run / CONFIG).is_file():
+        raise TrainingError(f"{run}: holds no run (there is no {CONFIG})")
+    return load_config(str(run / CONFIG), overrides)
+
+
+def save_run_config(run: Path, config: Config) -> None:
+    """Writes the configuration beside a run's checkpoint."""
+    write_atomic(run / CONFIG, config.to_json().encode(), force=True)
 
 
 def collect(config: Config, files: list[Path], run: Path, facts: dict[str, object] | None = None) -> None:
@@ -57,22 +74,38 @@ def collect(config: Config, files: list[Path], run: Path, facts: dict[str, objec
 
     Args:
         config: The configuration that was lowered.
-        files: ``weights-N.npz`` with ``ema/...`` arrays; they hold no optimiser moments.
+        files: ``weights-N.npz`` with ``ema/...`` arrays, or directories of them; they hold no optimiser
+            moments.
         run: Target directory.
         facts: Provenance to keep: hardware, seconds.
     """
     averaged: Arrays = {}
     step = 0
-    for path in files:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                if key.startswith("ema/"):
-                    averaged[key.removeprefix("ema/")] = archive[key]
-                elif key == "step":
-                    step = int(archive[key])
+    parts = [
+        part for path in files for part in (sorted(path.glob("weights-*.npz")) if path.is_dir() else [path])
+    ]
+    for path in parts:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                for key in archive.files:
+                    if key.startswith("ema/"):
+                        averaged[key.removeprefix("ema/")] = archive[key]
+                    elif key == "step":
+                        step = int(archive[key])
+        except UNREADABLE as error:
+            raise TrainingError(f"{path}: no readable weights ({error})") from error
     if not averaged:
         raise TrainingError("the collected files hold no averaged weights (ema/...)")
+    from codec_cli.training.model import init_params
+
+    stride, channels = config.transforms.stride, config.transforms.channels
+    wanted = init_params(config, np.zeros((1, stride, stride, channels), np.uint8))
+    for name, value in wanted.items():
+        if name not in averaged or averaged[name].shape != value.shape:
+            raise TrainingError(
+                f"the collected weights do not fit the configuration: {name} (are all parts there?)"
+            )
     run.mkdir(parents=True, exist_ok=True)
-    (run / CONFIG).write_text(config.to_json())
+    save_run_config(run, config)
     seconds = float(str((facts or {}).get("seconds", 0)))
     save(run, {"params": averaged, "ema": averaged}, step, seconds)

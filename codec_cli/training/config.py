@@ -14,6 +14,7 @@ from codec_cli.errors import TrainingError
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -29,7 +30,7 @@ class Stage(_Section):
         blocks: Number of residual blocks of two 3x3 convolutions.
     """
 
-    stride: PositiveInt
+    stride: Annotated[int, Field(ge=2)]
     width: PositiveInt
     blocks: Annotated[int, Field(ge=0)]
 
@@ -39,8 +40,8 @@ class Transforms(_Section):
 
     channels: Literal[1, 3] = 3
     latent_channels: PositiveInt = 320
-    analysis: list[Stage]
-    synthesis: list[Stage]
+    analysis: Annotated[list[Stage], Field(min_length=1)]
+    synthesis: Annotated[list[Stage], Field(min_length=1)]
     slope: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     @property
@@ -54,6 +55,8 @@ class Transforms(_Section):
             raise ValueError("analysis and synthesis must have the same total stride")
         if self.latent_channels > self.channels * self.stride**2:
             raise ValueError("latent_channels can't exceed channels * stride^2 (the linear path)")
+        if any(stage.width % 2 for stage in self.synthesis[1:]):
+            raise ValueError("synthesis widths must be even but for the first: going up halves them")
         return self
 
 
@@ -89,7 +92,7 @@ class Levels(_Section):
 
     lambdas: list[PositiveFloat]
     between: Annotated[int, Field(ge=0)] = 5
-    weight_power: float = 0.5
+    weight_power: Finite = 0.5
 
     @model_validator(mode="after")
     def _rising(self) -> Levels:
@@ -175,11 +178,11 @@ class Config(_Section):
     """A whole training configuration; see ``codec_cli/configs/photo.json``."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 1
     transforms: Transforms
     entropy: Entropy = Entropy()
     levels: Levels
-    losses: list[Loss] = [Loss()]
+    losses: Annotated[list[Loss], Field(min_length=1)] = [Loss()]
     optimizer: Optimizer = Optimizer()
     data: Data = Data()
     run: Run = Run()
@@ -222,19 +225,23 @@ def load_config(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) 
         TrainingError: The file is missing, is not JSON, or a field is wrong (the field is named).
     """
     if name_or_path in config_names():
-        text = (resources.files("codec_cli") / "configs" / f"{name_or_path}.json").read_text()
+        text = (resources.files("codec_cli") / "configs" / f"{name_or_path}.json").read_text("utf-8")
     else:
         try:
-            text = Path(name_or_path).read_text()
+            text = Path(name_or_path).read_text(encoding="utf-8")
         except OSError as error:
             known = ", ".join(config_names())
             raise TrainingError(
                 f"{name_or_path}: no such configuration ({error.strerror}); known names: {known}"
             ) from error
+        except UnicodeDecodeError as error:
+            raise TrainingError(f"{name_or_path}: not valid JSON: {error}") from error
     try:
         tree = json.loads(text)
     except json.JSONDecodeError as error:
         raise TrainingError(f"{name_or_path}: not valid JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise TrainingError(f"{name_or_path}: not a configuration: expected a JSON object")
     for override in overrides:
         _apply(tree, override)
     try:
@@ -258,12 +265,16 @@ def _apply(tree: Any, override: str) -> None:  # noqa: ANN401 - a JSON tree
     *parents, leaf = key.split(".")
     node = tree
     for part in parents:
-        node = node[int(part)] if isinstance(node, list) and part.isdigit() else node.setdefault(part, {})
+        node = node[_place(node, part, override)] if isinstance(node, list) else node.setdefault(part, {})
         if not isinstance(node, dict | list):
             raise TrainingError(f"--set {override}: {part} is not a section")
     if isinstance(node, list):
-        if not leaf.isdigit() or int(leaf) >= len(node):
-            raise TrainingError(f"--set {override}: no such entry")
-        node[int(leaf)] = value
+        node[_place(node, leaf, override)] = value
     else:
         node[leaf] = value
+
+
+def _place(entries: list[Any], part: str, override: str) -> int:
+    if not (part.isascii() and part.isdigit() and int(part) < len(entries)):
+        raise TrainingError(f"--set {override}: {part} is no entry of a list of {len(entries)}")
+    return int(part)

@@ -156,9 +156,7 @@ def rate_bits(params: Params, config: Config, noisy: tf.Tensor, rounded: tf.Tens
         known = [features(flat_rounded[..., :begin])] if begin else []
         if h:
             known.append(features(flat_rounded[..., begin:end] * first))
-        mean, scale = network(
-            params, f"context/pass-{g}-{h}", tf.concat(known, -1), level_weights, dtype
-        )
+        mean, scale = network(params, f"context/pass-{g}-{h}", tf.concat(known, -1), level_weights, dtype)
         # Bounds whose gradient still leads back inside.
         scale = tfc.upper_bound(tfc.lower_bound(scale, LOG2_SCALE_MIN), LOG2_SCALE_MAX)
         mask = first if h == 0 else 1 - first

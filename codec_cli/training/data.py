@@ -13,20 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from codec_cli.errors import TrainingError
+from codec_cli.errors import CodecError, TrainingError
+from codec_cli.images import input_suffixes, load_picture
 from codec_cli.training.config import Config
 
 Patches = npt.NDArray[np.uint8]
+MAX_PIXELS = 1 << 30
 
 
 def list_images(folder: Path) -> list[Path]:
     """All files below a directory that Pillow knows by suffix, sorted."""
     if not folder.is_dir():
         raise TrainingError(f"{folder}: no such directory of images; name one with --data")
-    known = Image.registered_extensions()
+    known = input_suffixes()
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
 
 
@@ -41,6 +43,12 @@ def split(config: Config) -> tuple[list[Path], list[Path]]:
         held_out = list_images(Path(config.data.validation))
         if not held_out:
             raise TrainingError(f"{config.data.validation}: no images in this directory")
+        known = {path.resolve() for path in held_out}
+        files = [path for path in files if path.resolve() not in known]
+        if not files:
+            raise TrainingError(
+                f"{config.data.path}: every image in this directory is held out for validation"
+            )
         return files, held_out
     if len(files) < 2:
         raise TrainingError(f"{config.data.path}: at least two images are needed, one for validation")
@@ -50,27 +58,36 @@ def split(config: Config) -> tuple[list[Path], list[Path]]:
 def load_image(path: Path, channels: int) -> npt.NDArray[np.uint8]:
     """Decodes an image to uint8 (height, width, channels)."""
     try:
-        with Image.open(path) as image:
-            array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise TrainingError(f"{path}: not a readable image: {error}") from error
-    return array.reshape(*array.shape[:2], channels)
+        pixels = load_picture(path, str(path), MAX_PIXELS, keep_metadata=False).pixels
+    except CodecError as error:
+        raise TrainingError(str(error)) from error
+    return _to_channels(pixels, channels)
 
 
-def _tfds_images(config: Config) -> Iterator[Patches]:
+def _to_channels(pixels: Patches, channels: int) -> Patches:
+    """Gray to R'G'B' and back, (height, width, 1 or 3)."""
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, 2)
+    return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
+
+
+def _tfds_images(config: Config, part: str) -> Iterator[Patches]:
+    """Images of a slice of a data set's training split, such as ``[:-8]``."""
     import tensorflow_datasets as tfds
 
     name = (config.data.dataset or "").removeprefix("tfds:")
     try:
-        source = tfds.load(name, split="train", data_dir=config.data.data_dir, shuffle_files=False)
+        source = tfds.load(name, split=f"train{part}", data_dir=config.data.data_dir, shuffle_files=False)
     except Exception as error:
-        raise TrainingError(f"--dataset tfds:{name}: {str(error).splitlines()[0]}") from error
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainingError(f"--dataset tfds:{name}: {reason}") from error
+    spec = source.element_spec.get("image") if isinstance(source.element_spec, dict) else None
+    if spec is None or spec.dtype != "uint8" or spec.shape.rank != 3 or spec.shape[-1] not in (1, 3, 4):
+        raise TrainingError(f"--dataset tfds:{name}: holds no 8-bit gray or R'G'B' images named 'image'")
     for example in tfds.as_numpy(source):
-        image = example["image"]
-        if image.shape[-1] != config.transforms.channels:
-            mode = "RGB" if config.transforms.channels == 3 else "L"
-            image = np.asarray(Image.fromarray(image.squeeze()).convert(mode))
-        yield image.reshape(*image.shape[:2], config.transforms.channels)
+        yield _to_channels(example["image"][..., :3], config.transforms.channels)
 
 
 def _cut(image: Patches, size: int, min_scale: float, rng: np.random.Generator) -> Patches:
@@ -114,7 +131,8 @@ def load_patches(config: Config, cache_dir: Path, quiet: bool = False) -> Patche
         TrainingError: There is no image, or the data set is not to be had.
     """
     data, size = config.data, patch_size(config)
-    sources: list[str] = [data.dataset or ""]
+    held_out = f"[:-{config.run.validation_images}]"
+    sources: list[str] = [f"{data.dataset}{held_out}"]
     files: list[Path] = []
     if data.dataset is None:
         files = split(config)[0]
@@ -126,34 +144,40 @@ def load_patches(config: Config, cache_dir: Path, quiet: bool = False) -> Patche
     cache_dir.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(config.seed)
     partial = target.with_suffix(f".{os.getpid()}.tmp")
-    patches = np.lib.format.open_memmap(
-        partial, "w+", np.uint8, (data.cache_patches, size, size, config.transforms.channels)
-    )
-    filled = 0
-    if files:
-        # Patches in proportion to area, at least one an image (as far as they go).
-        areas = np.array([np.prod(_image_size(path)) for path in files], np.float64)
-        share = np.maximum(1, np.floor(areas / areas.sum() * data.cache_patches)).astype(int)
-        order = rng.permutation(len(files))
-        for index in tqdm(order, desc="decoding", disable=quiet, leave=False):
-            image = load_image(files[index], config.transforms.channels)
-            for _ in range(min(share[index], data.cache_patches - filled)):
+    try:
+        patches = np.lib.format.open_memmap(
+            partial, "w+", np.uint8, (data.cache_patches, size, size, config.transforms.channels)
+        )
+        filled = 0
+        images = (
+            _shares(config, files, rng, quiet) if files else ((i, 1) for i in _tfds_images(config, held_out))
+        )
+        for image, share in images:
+            for _ in range(min(share, data.cache_patches - filled)):
                 patches[filled] = _cut(image, size, data.min_scale, rng)
                 filled += 1
-    else:
-        for image in tqdm(_tfds_images(config), desc="decoding", disable=quiet, leave=False):
             if filled == data.cache_patches:
                 break
-            patches[filled] = _cut(image, size, data.min_scale, rng)
-            filled += 1
-    if filled == 0:
-        raise TrainingError(f"{data.dataset or data.path}: no images to train on")
-    for i in range(filled, data.cache_patches):
-        patches[i] = patches[int(rng.integers(0, filled))]
-    patches.flush()
-    del patches
-    partial.replace(target)
+        if filled == 0:
+            raise TrainingError(f"{data.dataset or data.path}: no images to train on")
+        for i in range(filled, data.cache_patches):
+            patches[i] = patches[int(rng.integers(0, filled))]
+        patches.flush()
+        del patches
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return np.load(target, mmap_mode="r")
+
+
+def _shares(
+    config: Config, files: list[Path], rng: np.random.Generator, quiet: bool
+) -> Iterator[tuple[Patches, int]]:
+    """Images in random order, each with its number of patches: in proportion to area, at least one."""
+    areas = np.array([np.prod(_image_size(path)) for path in files], np.float64)
+    share = np.maximum(1, np.floor(areas / areas.sum() * config.data.cache_patches)).astype(int)
+    for index in tqdm(rng.permutation(len(files)), desc="decoding", disable=quiet, leave=False):
+        yield load_image(files[index], config.transforms.channels), int(share[index])
 
 
 def _image_size(path: Path) -> tuple[int, int]:
@@ -161,7 +185,8 @@ def _image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise TrainingError(f"{path}: not a readable image: {error}") from error
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        raise TrainingError(f"{path}: not an image that can be read ({reason})") from error
 
 
 def batch_at(config: Config, patches: Patches, step: int) -> Patches:
@@ -182,7 +207,7 @@ def batch_at(config: Config, patches: Patches, step: int) -> Patches:
 
 
 def validation_crops(config: Config) -> Patches:
-    """Centre crops of validation images, uint8 (n, crop, crop, channels), held out of training."""
+    """Crops of validation images, uint8 (n, 2 * crop, 2 * crop, channels), held out of training."""
     size = config.data.crop * 2
     count = config.run.validation_images
     images: list[Patches] = []
@@ -191,9 +216,6 @@ def validation_crops(config: Config) -> Patches:
             images.append(load_image(path, config.transforms.channels))
     else:
         # The cache takes a data set's head; its tail is validation.
-        tail: list[Patches] = []
-        for image in _tfds_images(config):
-            tail = [*tail[-(count - 1) :], image] if count > 1 else [image]
-        images = tail
+        images = list(_tfds_images(config, f"[-{count}:]"))[-count:]
     rng = np.random.default_rng(0)
     return np.stack([_cut(image, size, 1.0, rng) for image in images])

@@ -42,9 +42,7 @@ def _patch_latents(config: Config, params: Arrays, patches: npt.NDArray[np.uint8
     def run(images: tf.Tensor) -> tf.Tensor:
         return networks.analysis(constants, config.transforms, tf.cast(images, tf.float32) / 255.0)
 
-    return np.concatenate(
-        [run(patches[i : i + 8, :side, :side]).numpy() for i in range(0, len(patches), 8)]
-    )
+    return np.concatenate([run(patches[i : i + 8, :side, :side]).numpy() for i in range(0, len(patches), 8)])
 
 
 def _symbols(latents: npt.NDArray[np.float32], gain: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
@@ -84,13 +82,13 @@ def _bank(
     for level in tqdm(range(len(gains)), desc="tables", disable=quiet, leave=False):
         indices, values = [], []
         # Every level sees every third patch: enough counts in a third of the time.
-        for patch in latents[level % 3 :: 3]:
+        for patch in latents[level % min(3, len(latents)) :: 3]:
             symbols = _symbols(patch, gains[level])
-            walk = Walk(model, *symbols.shape[:2], level)
+            walk = Walk(model, symbols.shape[0], symbols.shape[1], level)
             for part in walk:
                 coded = symbols[part.rows, part.columns, part.channels].astype(np.int32)
                 if part.tables is model.bank:
-                    indices.append(part.index)
+                    indices.append(part.table)
                     values.append(coded.reshape(-1) - part.centre)
                 walk.fill(coded)
         histogram += _histograms(np.concatenate(indices), np.concatenate(values), count)
@@ -134,6 +132,84 @@ def build_tables(
     return arrays
 
 
+def distortion_weights(
+    config: Config, params: Arrays, patches: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """Bits that a squared error of one symbol step is worth, for the encoder's optimisation.
+
+    For a random output vector v of +-1, the expectation of the square of J^T v is the diagonal of J^T J
+    (Hutchinson): one backward pass gives the synthesis transform's sensitivity to every channel.
+
+    Returns:
+        float32 (usable levels, latent_channels): lambda * 255^2 / channels * sensitivity.
+    """
+    forward, inverse = levels.gains(config, params)
+    hats = levels.hat_weights(config)
+    lambdas = np.exp(hats @ np.log(config.levels.lambdas))
+    latents = _patch_latents(config, params, patches)
+    constants = {name: tf.constant(value) for name, value in params.items() if name.startswith("synthesis/")}
+    rng = np.random.default_rng(config.seed)
+
+    @tf.function(autograph=False)
+    def gradient(restored: tf.Tensor, share: tf.Tensor, probe: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(restored)
+            image = networks.synthesis(constants, config.transforms, restored, share)
+            total = tf.reduce_sum(image * probe)
+        return tape.gradient(total, restored)
+
+    stride, channels = config.transforms.stride, config.transforms.channels
+    shape = (len(latents), latents.shape[1] * stride, latents.shape[2] * stride, channels)
+    out = []
+    for level in range(len(hats)):
+        restored = _symbols(latents, forward[level]).astype(np.float32) * inverse[level]
+        probe = rng.choice(np.array([-1, 1], np.float32), shape)
+        slope = gradient(
+            tf.constant(restored), tf.constant(np.repeat(hats[level][None], len(latents), 0)), probe
+        )
+        sensitivity = np.mean(np.square(slope.numpy()), (0, 1, 2)) * inverse[level] ** 2
+        out.append(lambdas[level] * 255**2 / channels * sensitivity)
+    return np.asarray(out, np.float32)
+
+
+def half_precision_cost(
+    codec: Codec, config: Config, exact: Arrays, half: Arrays, images: list[npt.NDArray[np.uint8]]
+) -> float | None:
+    """BD-rate in percent that rounding the transforms to fp16 costs; None where curves are too short.
+
+    Both sides run in TensorFlow and are coded with the exported tables, at the trained levels.
+    """
+    from codec_cli.evaluation.bdrate import NoOverlap, bd_rate
+
+    forward, inverse = levels.gains(config, exact)
+    hats = levels.hat_weights(config)
+    trained = range(0, config.levels.usable, config.levels.between + 1)
+    entropy = codec._load(codec.info).entropy
+    stride = config.transforms.stride
+    curves = []
+    for params in (exact, half):
+        constants = {name: tf.constant(value) for name, value in params.items()}
+        points = np.zeros((len(trained), 2))
+        for image in images:
+            height, width = (min(size, 64 * stride) // stride * stride for size in image.shape[:2])
+            original = image[:height, :width].astype(np.float32) / 255
+            latents = networks.analysis(constants, config.transforms, tf.constant(original[None])).numpy()[0]
+            for i, level in enumerate(trained):
+                symbols = _symbols(latents, forward[level])
+                restored = symbols.astype(np.float32) * inverse[level]
+                decoded = networks.synthesis(
+                    constants, config.transforms, tf.constant(restored[None]), tf.constant(hats[level][None])
+                ).numpy()[0]
+                error = np.mean((np.clip(decoded, 0, 1) - original) ** 2)
+                bits = 8 * len(entropy.encode(symbols, level))
+                points[i] += [bits / (height * width), -10 * np.log10(error)]
+        curves.append(points / len(images))
+    try:
+        return float(bd_rate(curves[0][:, 0], curves[0][:, 1], curves[1][:, 0], curves[1][:, 1]))
+    except NoOverlap:
+        return None
+
+
 def _facts(config: Config) -> dict[str, Any]:
     analysis_halo, synthesis_halo = networks.halo(config.transforms)
     return {
@@ -169,7 +245,9 @@ def compare_with_tensorflow(
         stride = config.transforms.stride
         height, width = (min(size, 64 * stride) // stride * stride for size in image.shape[:2])
         cut = np.ascontiguousarray(image[:height, :width])
-        exact = networks.analysis(constants, config.transforms, tf.constant(cut[None], tf.float32) / 255.0).numpy()[0]
+        exact = networks.analysis(
+            constants, config.transforms, tf.constant(cut[None], tf.float32) / 255.0
+        ).numpy()[0]
         ours = codec.latents(cut)[0][1]
         for level in (0, len(hats) // 2, len(hats) - 1):
             symbols = _symbols(exact, forward[level])
@@ -179,7 +257,9 @@ def compare_with_tensorflow(
                 constants, config.transforms, tf.constant(restored[None]), tf.constant(hats[level][None])
             ).numpy()
             decoded = session(restored[None], hats[level][None])
-            difference = max(difference, float(np.abs(np.clip(reference, 0, 1) - np.clip(decoded, 0, 1)).max()))
+            difference = max(
+                difference, float(np.abs(np.clip(reference, 0, 1) - np.clip(decoded, 0, 1)).max())
+            )
     return {"equal_symbols": equal, "pixel_difference": difference}
 
 
@@ -213,9 +293,7 @@ def export_run(
     if target.exists():
         raise TrainingError(f"{target}: exists; released models never change, choose a new name")
     state, step, seconds = checkpoint.load(run)
-    config = checkpoint.load_run_config(run)
-    if overrides:
-        config = checkpoint.load_config(str(run / checkpoint.CONFIG), overrides)
+    config = checkpoint.load_run_config(run, overrides)
     params = lite.round_half(state["ema"])
     patches = data.load_patches(config, cache_dir or run / "cache", quiet)
     chosen = np.random.default_rng(config.seed).permutation(len(patches))[:table_patches]
@@ -229,6 +307,10 @@ def export_run(
         (temporary / zoo.ANALYSIS).write_bytes(analysis)
         (temporary / zoo.SYNTHESIS).write_bytes(synthesis)
         np.savez_compressed(temporary / zoo.TABLES, **arrays)
+        few = np.stack([patches[i] for i in chosen[:4]])
+        np.savez_compressed(
+            temporary / zoo.ENCODER, distortion_weight=distortion_weights(config, params, few)
+        )
         half = {
             name: value if name.startswith(("gain/", "prior/")) else value.astype(np.float16)
             for name, value in params.items()
@@ -248,14 +330,19 @@ def export_run(
         }
         facts["files"] = {
             name: hashlib.sha256((temporary / name).read_bytes()).hexdigest()
-            for name in (zoo.ANALYSIS, zoo.SYNTHESIS, zoo.TABLES, WEIGHTS)
+            for name in (zoo.ANALYSIS, zoo.SYNTHESIS, zoo.TABLES, zoo.ENCODER, WEIGHTS)
         }
         _write_facts(temporary, facts)
         codec = Codec(zoo.read_info(temporary))
-        validation = [data.load_image(path, config.transforms.channels) for path in _validation(config)]
-        agreement = compare_with_tensorflow(codec, config, params, validation[:3]) if validation else {}
+        validation = _validation(config)
+        large = [image for image in validation if min(image.shape[:2]) >= config.transforms.stride]
+        agreement = compare_with_tensorflow(codec, config, params, large[:3]) if large else {}
         if agreement and (agreement["equal_symbols"] < 0.999 or agreement["pixel_difference"] > 1 / 255):
             raise TrainingError(f"{target}: the exported model differs from TensorFlow: {agreement}")
+        if large:
+            cost = half_precision_cost(codec, config, state["ema"], params, large[:2])
+            if cost is not None:
+                agreement["fp16_bd_rate_percent"] = round(cost, 4)
         facts["agreement"] = agreement
         if validation:
             facts["validation"] = _measure(codec, validation, quiet)
@@ -269,10 +356,11 @@ def export_run(
     return zoo.read_info(target)
 
 
-def _validation(config: Config) -> list[Path]:
+def _validation(config: Config) -> list[npt.NDArray[np.uint8]]:
     if config.data.dataset is not None:
-        return []
-    return data.split(config)[1][: config.run.validation_images]
+        return list(data.validation_crops(config))
+    files = data.split(config)[1][: config.run.validation_images]
+    return [data.load_image(path, config.transforms.channels) for path in files]
 
 
 def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
@@ -292,9 +380,21 @@ def _measure(codec: Codec, images: list[npt.NDArray[np.uint8]], quiet: bool) -> 
             rates.append(8 * len(encoded) / (image.shape[0] * image.shape[1]))
             qualities.append(psnr(image, codec.decode(encoded).reshape(image.shape)))
         rows.append(
-            {"level": level, "bpp": round(float(np.mean(rates)), 5), "psnr_rgb_db": round(float(np.mean(qualities)), 4)}
+            {
+                "level": level,
+                "bpp": round(float(np.mean(rates)), 5),
+                "psnr_rgb_db": round(float(np.mean(qualities)), 4),
+            }
         )
     return rows
+
+
+def _half_text(agreement: dict[str, float]) -> str:
+    if "fp16_bd_rate_percent" not in agreement:
+        return ""
+    return (
+        f" Rounding the weights to fp16 costs {agreement['fp16_bd_rate_percent']:.3f} % BD-rate (two images)."
+    )
 
 
 def _card(name: str, facts: dict[str, Any]) -> str:
@@ -304,12 +404,14 @@ def _card(name: str, facts: dict[str, Any]) -> str:
         f"# {name}",
         "",
         f"A `{facts['kind']}` model of {facts['levels']} quality levels "
-        f"({facts['trained_levels']} trained, the others interpolated), {facts['latent_channels']} latent channels "
-        f"at 1/{facts['stride']} of the image's resolution. Fingerprint `{facts['fingerprint'][:8]}`.",
+        f"({facts['trained_levels']} trained, the others interpolated), "
+        f"{facts['latent_channels']} latent channels at 1/{facts['stride']} of the image's resolution. "
+        f"Fingerprint `{facts['fingerprint'][:8]}`.",
         "",
         "## Training",
         "",
-        f"Configuration `{config['name']}`, {training['steps']} steps, {training['seconds'] / 60:.0f} minutes.",
+        f"Configuration `{config['name']}`, {training['steps']} steps, "
+        f"{training['seconds'] / 60:.0f} minutes.",
         "",
     ]
     lines += [f"- {key}: {value}" for key, value in training.items() if key not in ("steps", "seconds")]
@@ -319,9 +421,9 @@ def _card(name: str, facts: dict[str, Any]) -> str:
         lines += [
             "## Export",
             "",
-            f"Against TensorFlow with the same fp16 weights: {100 * agreement['equal_symbols']:.3f} % equal symbols "
-            f"(worst of three images and three levels); from equal symbols, pixels within "
-            f"{255 * agreement['pixel_difference']:.3f}/255.",
+            f"Against TensorFlow with the same fp16 weights: {100 * agreement['equal_symbols']:.3f} % equal "
+            f"symbols (worst of three images and three levels); from equal symbols, pixels within "
+            f"{255 * agreement['pixel_difference']:.4f}/255.{_half_text(agreement)}",
             "",
         ]
     if facts.get("validation"):
@@ -335,7 +437,8 @@ def _card(name: str, facts: dict[str, Any]) -> str:
         ]
         step = max(1, len(facts["validation"]) // 12)
         lines += [
-            f"| {row['level']} | {row['bpp']:.3f} | {row['psnr_rgb_db']:.2f} |" for row in facts["validation"][::step]
+            f"| {row['level']} | {row['bpp']:.3f} | {row['psnr_rgb_db']:.2f} |"
+            for row in facts["validation"][::step]
         ]
         lines.append("")
     return "\n".join(lines)

@@ -49,7 +49,9 @@ def quantize_layer(kernel: Floats, bias: Floats, largest: Floats, name: str) -> 
         fits = (reach < EXACT) & (np.abs(whole).max(0) <= MAX_WEIGHT) & (shift == k - 1)
         shift[fits] = k
     if (shift < 0).any():
-        raise TrainingError(f"{name}: weights too large for exact integer evaluation; train with a lower rate")
+        raise TrainingError(
+            f"{name}: weights too large for exact integer evaluation; train with a lower learning rate"
+        )
     return {
         "kernel": np.rint(kernel * 2.0**shift).astype(np.int16),
         "bias": np.rint((bias + 0.5) * 2.0**shift).astype(np.int32),
@@ -74,20 +76,20 @@ def quantize_networks(config: Config, params: Arrays) -> dict[str, npt.NDArray]:
         # From a float unit of each input to its integer step, for outputs in activation steps. Rows come in
         # the order of the run-time's gather: tap, group, values before magnitudes.
         first = parameter("layer0", "kernel")
+        # Tap, first channel of values, first channel of magnitudes, number of channels.
+        pieces = [
+            (tap, sum(groups[:other]), known + sum(groups[:other]), groups[other])
+            for tap in ALL_TAPS
+            for other in range(g)
+        ]
+        if h:
+            pieces += [(tap, 2 * known, 2 * known + groups[g], groups[g]) for tap in CROSS_TAPS]
         rows, largest = [], []
-
-        def take(tap: tuple[int, int], begin: int, size: int, magnitudes: int) -> None:
+        for tap, values, magnitudes, size in pieces:
             kernel = first[tap]
-            rows.append(kernel[begin : begin + size] * (unit / context.SYMBOL_UNIT))
+            rows.append(kernel[values : values + size] * (unit / context.SYMBOL_UNIT))
             rows.append(kernel[magnitudes : magnitudes + size] * (unit / context.MAGNITUDE_UNIT))
-            largest.extend([np.full(size, float(INPUT_CLIP)), np.full(size, largest_magnitude)])
-
-        for tap in ALL_TAPS:
-            for other in range(g):
-                begin = sum(groups[:other])
-                take(tap, begin, groups[other], known + begin)
-        for tap in CROSS_TAPS if h else ():
-            take(tap, 2 * known, groups[g], 2 * known + groups[g])
+            largest += [np.full(size, float(INPUT_CLIP)), np.full(size, largest_magnitude)]
         layers = [(np.concatenate(rows), hats @ parameter("layer0", "bias") * unit, np.concatenate(largest))]
 
         second = parameter("layer1", "kernel")[0, 0]

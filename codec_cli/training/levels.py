@@ -23,5 +23,7 @@ def gains(config: Config, params: Arrays) -> tuple[npt.NDArray[np.float32], npt.
         Two float32 arrays (usable levels, latent_channels).
     """
     hats = hat_weights(config).astype(np.float64)
-    forward, inverse = (np.exp(hats @ params[f"gain/{side}"].astype(np.float64)) for side in ("forward", "inverse"))
+    forward, inverse = (
+        np.exp(hats @ params[f"gain/{side}"].astype(np.float64)) for side in ("forward", "inverse")
+    )
     return forward.astype(np.float32), inverse.astype(np.float32)

@@ -48,15 +48,14 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
     try:
         with np.load(path, allow_pickle=False) as archive:
             given = {name: archive[name].astype(np.float32) for name in archive.files}
-    except (OSError, ValueError) as error:
+    except checkpoint.UNREADABLE as error:
         raise TrainingError(f"{path}: no weights to start from ({error})") from error
-    for name, value in fresh.items():
-        if name not in given or given[name].shape != value.shape:
-            # Another entropy model may be trained on top of known transforms, but not the other way round.
-            if name.startswith(("analysis/", "synthesis/", "gain/")):
-                raise TrainingError(f"--from {start_from}: {name} does not fit this configuration")
-            continue
-        fresh[name] = given[name]
+    for name in sorted(fresh.keys() | given.keys()):
+        if name in fresh and name in given and fresh[name].shape == given[name].shape:
+            fresh[name] = given[name]
+        # Another entropy model may be trained on top of known transforms, but not the other way round.
+        elif name.startswith(("analysis/", "synthesis/", "gain/")):
+            raise TrainingError(f"--from {start_from}: {name} does not fit this configuration")
     return fresh
 
 
@@ -92,7 +91,9 @@ def _batches(config: Config, patches: npt.NDArray[np.uint8], start: int) -> tf.d
     return tf.data.Dataset.range(start, config.run.steps).map(fetch).prefetch(4)
 
 
-def validate(config: Config, params: Arrays | dict[str, tf.Tensor], crops: npt.NDArray[np.uint8]) -> dict[str, Any]:
+def validate(
+    config: Config, params: Arrays | dict[str, tf.Tensor], crops: npt.NDArray[np.uint8]
+) -> dict[str, Any]:
     """Rate (bits per pixel, by the model's density), PSNR (dB) and loss per level, rounded as in use."""
     levels = len(config.levels.lambdas)
     totals: dict[str, list[npt.NDArray[np.float32]]] = {"bpp": [], "mse": [], "loss": []}
@@ -114,6 +115,7 @@ def train(
     run: Path,
     *,
     resume: bool = False,
+    overrides: tuple[str, ...] = (),
     minutes: float | None = None,
     start_from: str | None = None,
     cache_dir: Path | None = None,
@@ -124,7 +126,9 @@ def train(
     Args:
         config: The configuration; copied to ``RUN/config.json``.
         run: Directory of checkpoint, log and TensorBoard events.
-        resume: Continue the run that lies there; its own configuration is used.
+        resume: Continue the run that lies there; its own configuration is used instead of ``config``.
+        overrides: With ``resume``, ``section.field=value`` texts that change that configuration, such as
+            ``optimizer.learning_rate=1e-4``; the model itself can't change.
         minutes: Bound of the whole run's training time, over all resumptions; the schedule is fitted to it.
         start_from: Model to fine-tune.
         cache_dir: Of decoded patches; ``RUN/cache`` by default.
@@ -134,20 +138,23 @@ def train(
         The last validation: see :func:`validate`, plus ``step`` and ``seconds``.
 
     Raises:
-        TrainingError: No data, a run in the way, or a loss that is not finite (the last good checkpoint stays).
+        TrainingError: No data, a run in the way, or a loss that is not finite (the last good checkpoint
+            stays).
     """
     if resume:
-        config = checkpoint.load_run_config(run)
         arrays, step, spent = checkpoint.load(run)
+        config = _resumed_config(run, overrides)
         if "m" not in arrays:
             arrays = init_state(arrays["ema"])
     elif (run / checkpoint.FILE).exists():
-        raise TrainingError(f"{run}: holds a run already; continue it with --resume or choose another directory")
+        raise TrainingError(
+            f"{run}: holds a run already; continue it with --resume or choose another directory"
+        )
     run.mkdir(parents=True, exist_ok=True)
     patches = data.load_patches(config, cache_dir or run / "cache", quiet)
     crops = data.validation_crops(config)
+    checkpoint.save_run_config(run, config)
     if not resume:
-        (run / checkpoint.CONFIG).write_text(config.to_json())
         arrays, step, spent = init_state(initial_params(config, patches, start_from)), 0, 0.0
         checkpoint.save(run, arrays, step, spent)
 
@@ -174,9 +181,12 @@ def train(
     bar = tqdm(total=config.run.steps, initial=step, disable=quiet, unit="step", dynamic_ncols=True)
 
     def keep() -> None:
+        host = tf.nest.map_structure(lambda value: value.numpy(), state)
+        values = [value for part in host.values() for value in part.values()]
         if metrics is not None:
-            _require_finite(run, step, metrics)
-        checkpoint.save(run, tf.nest.map_structure(lambda value: value.numpy(), state), step, spent)
+            values += [metrics["total"].numpy(), metrics["grad_norm"].numpy()]
+        _require_finite(run, step, *values)
+        checkpoint.save(run, host, step, spent)
 
     with stop.catching(), writer.as_default(), bar:
         for images in _batches(config, patches, step):
@@ -191,7 +201,7 @@ def train(
             step += 1
             bar.update(1)
             if step % LOOK_STEPS == 0:
-                _require_finite(run, step, metrics)
+                _require_finite(run, step, metrics["total"].numpy(), metrics["grad_norm"].numpy())
                 _show(config, bar, metrics, step)
             if step % config.run.validate_steps == 0:
                 result = _report(config, run, state, crops, step, spent)
@@ -200,15 +210,26 @@ def train(
                 saved = time.monotonic()
         spent = before + time.monotonic() - started
         keep()
-        result = _report(config, run, state, crops, step, spent)
+        if result.get("step") != step:
+            result = _report(config, run, state, crops, step, spent)
     writer.close()
     if stop.asked:
         raise TrainingError(f"{run}: stopped at step {step} with a checkpoint; continue with --resume")
     return result
 
 
-def _require_finite(run: Path, step: int, metrics: dict[str, tf.Tensor]) -> None:
-    if not np.isfinite(float(metrics["total"])) or not np.isfinite(float(metrics["grad_norm"])):
+def _resumed_config(run: Path, overrides: tuple[str, ...]) -> Config:
+    before, config = checkpoint.load_run_config(run), checkpoint.load_run_config(run, overrides)
+    fixed = [(c.transforms, c.entropy, len(c.levels.lambdas)) for c in (before, config)]
+    if fixed[0] != fixed[1]:
+        raise TrainingError(
+            f"{run}: a run keeps its transforms, entropy model and number of levels when resumed"
+        )
+    return config
+
+
+def _require_finite(run: Path, step: int, *values: npt.NDArray[np.float32]) -> None:
+    if not all(np.isfinite(value).all() for value in values):
         raise TrainingError(
             f"{run}: the loss is not finite at step {step}; the last good checkpoint is kept. "
             "Lower optimizer.learning_rate or set run.precision=float32, then --resume"

@@ -20,7 +20,6 @@ from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 from codec_cli.training.step import init_state, train_step
 
-
 # In the order of ``tf.nest.flatten``.
 METRICS = ("bpp", "grad_norm", "loss", "mse", "total")
 

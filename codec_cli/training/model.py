@@ -106,7 +106,8 @@ def forward(
         dtype: Precision of the convolutional branches.
 
     Returns:
-        The scalar loss, and metrics: ``bpp``, ``mse`` (on [0, 255]) and ``loss`` per level, each float32 (levels,).
+        The scalar loss, and metrics: ``bpp``, ``mse`` (on [0, 255]) and ``loss`` per level, each float32
+        (levels,).
     """
     levels = len(config.levels.lambdas)
     original = tf.cast(images, tf.float32) / 255.0

@@ -50,7 +50,7 @@ def init_transforms(
             conv(f"{name}/block{i}/conv0", 3, stage.width, stage.width)
             conv(f"{name}/block{i}/conv1", 3, stage.width, stage.width, gain=0.2)
 
-    width = config.channels
+    width: int = config.channels
     for i, stage in enumerate(config.analysis):
         conv(f"analysis/stage{i}/in", 3 if i == 0 else 1, width * stage.stride**2, stage.width, 0.7)
         blocks(f"analysis/stage{i}", stage)
@@ -82,7 +82,12 @@ def _conv(params: Params, name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def _blocks(
-    params: Params, name: str, stage: Stage, slope: float, x: tf.Tensor, level_weights: tf.Tensor | None = None
+    params: Params,
+    name: str,
+    stage: Stage,
+    slope: float,
+    x: tf.Tensor,
+    level_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     for i in range(stage.blocks):
         hidden = _conv(params, f"{name}/block{i}/conv0", x)

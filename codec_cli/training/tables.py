@@ -66,8 +66,7 @@ def logistic_mass(log2_scale: float, mean: float, centre: int) -> Floats:
     # The difference of two numbers near 1 loses the upper tail: use the symmetric form there.
     flipped = np.where(edges > 0, -edges, edges)
     tail = 1 / (1 + np.exp(-np.maximum(flipped, -700)))
-    lower, upper = edges[:-1], edges[1:]
-    both_high = lower > 0
+    both_high = edges[:-1] > 0
     cdf = np.where(edges > 0, 1 - tail, tail)
     return np.asarray(np.where(both_high, tail[:-1] - tail[1:], cdf[1:] - cdf[:-1]), np.float64)
 

@@ -1,0 +1,444 @@
+"""docs/FORMAT.md is right: a decoder written from it alone gives what the tool gives, and refuses the same."""
+
+import ast
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import constriction
+import independent_decoder as other
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from helpers import CONTEXT, FACTORIZED, GOLDEN, KINDS, MODELS, checksum, codec_of, entropy_of, info_of
+from helpers import random_symbols, resealed, texture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from codec_cli import codec as codec_module
+from codec_cli import container, context, entropy, transforms, zoo
+from codec_cli.errors import CodecError
+from codec_cli.images import Picture
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "FORMAT.md").read_text(encoding="utf-8")
+GOLDEN_FILES = sorted(path.stem for path in GOLDEN.glob("*.bin"))
+
+
+def between(start, end):
+    """The lines of the document between two of its comments."""
+    return DOCUMENT.split(f"<!-- {start} -->")[1].split(f"<!-- {end} -->")[0].strip().splitlines()
+
+
+def rows(lines):
+    """The cells of a table, without its two head lines."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return cells[2:]
+
+
+def equal(tiles, expected):
+    return len(tiles) == len(expected) and all(map(np.array_equal, tiles, expected))
+
+
+def file_of(name, level, plane):
+    """A file of a latent plane int16 (rows, columns, channels), put together with the tool's own parts."""
+    info = info_of(name)
+    height, width = plane.shape[0] * info.stride, plane.shape[1] * info.stride
+    tiles = [
+        entropy_of(name).encode(plane[top:bottom, left:right], level)
+        for row in transforms.grid(*plane.shape[:2])
+        for top, left, bottom, right in row
+    ]
+    header = container.Header(info.fingerprint, level, False, False, width, height)
+    return container.serialize(container.Container(header, container.Metadata(), tuple(tiles)), info.tile_pixels)
+
+
+# The document against the code.
+
+
+def written(value):
+    """A constant in the way in which the document writes it."""
+    if isinstance(value, bytes):
+        return value.hex(" ")
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def test_the_constants_are_those_of_the_code():
+    modules = (container, entropy, context, transforms, zoo, codec_module)
+    stated = {name.strip("`"): value.strip("`") for name, value, _ in rows(between("constants", "end of constants"))}
+    assert len(stated) == 29
+    for name, value in stated.items():
+        assert value in {written(getattr(module, name)) for module in modules if hasattr(module, name)}, name
+    assert entropy.TOTAL == 1 << int(stated["PRECISION"])
+
+
+def test_the_independent_decoder_uses_nothing_of_ours():
+    tree = ast.parse(Path(other.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= {*sys.stdlib_module_names, "numpy"}
+    assert other.FINGERPRINT_FIELDS == zoo.DECODING_FIELDS
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_fingerprint_is_computed_as_documented(name):
+    folder = MODELS / name
+    assert other.fingerprint(folder) == bytes.fromhex(info_of(name).fingerprint_full)
+    facts = json.loads((folder / "model.json").read_text())
+    fields = json.dumps([facts[field] for field in other.FINGERPRINT_FIELDS], separators=(",", ":"))
+    assert name != CONTEXT or f"`{fields}`" in DOCUMENT
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_arrays_of_a_model_are_as_documented(name):
+    facts = info_of(name).facts
+    tables = DOCUMENT.split("### 3.2")[1].split("### 3.3")[0].splitlines()
+    types = {part: kind for names, kind, *_ in rows(tables) for part in re.findall("`(.*?)`", names)}
+    for array_name, array in info_of(name).tables.items():
+        general = re.sub(r"pass-\d+-\d+/layer\d", "pass-G-H/layerI", array_name)
+        assert array.dtype == np.dtype(types[general]), array_name
+        if array_name.endswith("/shift"):
+            assert array.min() >= 0
+    if name == CONTEXT:
+        assert sum(facts["groups"]) == facts["latent_channels"]
+        for g, size in enumerate(facts["groups"]):
+            for h in (0, 1):
+                if (g, h) != (0, 0):
+                    inputs = 18 * sum(facts["groups"][:g]) + 8 * size * h
+                    assert info_of(name).tables[f"pass-{g}-{h}/layer0/kernel"].shape[0] == inputs
+                    assert info_of(name).tables[f"pass-{g}-{h}/layer2/kernel"].shape[1] == 2 * size
+
+
+# Symbols.
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("level", [0, 3, 6])
+@pytest.mark.parametrize("size", [(1, 1), (9, 17), (17, 9), (40, 33), (16, 1040), (1030, 20)])
+def test_pictures_give_the_same_symbols(name, level, size):
+    data = codec_of(name).encode_picture(Picture(texture(*size)), level=level)
+    expected = codec_of(name).symbols(data)
+    assert len(expected) == (2 if max(size) > 1024 else 1)
+    assert equal(other.decode(data, MODELS / name), expected)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (5, 7), (66, 3), (2, 65)])
+@pytest.mark.parametrize("what", ["laplace", "extreme", "large", "zero"])
+def test_any_symbols_come_out_the_same(name, shape, what):
+    rng = np.random.default_rng(shape)
+    plane = {
+        "laplace": random_symbols(*shape),
+        "extreme": rng.choice([-32768, -32767, -256, -255, -1, 0, 1, 255, 256, 32767], (*shape, 24)),
+        "large": np.rint(rng.normal(0, 400, (*shape, 24))),
+        "zero": np.zeros((*shape, 24)),
+    }[what].astype(np.int16)
+    data = file_of(name, 4, plane)
+    tiles = other.decode(data, MODELS / name)
+    assert equal(tiles, codec_of(name).symbols(data))
+    assert equal(tiles, [plane[t:b, l:r] for row in transforms.grid(*shape) for t, l, b, r in row])
+
+
+@pytest.mark.parametrize("file", GOLDEN_FILES)
+def test_golden_files_give_their_symbols(file):
+    facts = json.loads((GOLDEN / "golden.json").read_text())[file]
+    tiles = other.decode((GOLDEN / f"{file}.bin").read_bytes(), MODELS / facts["model"])
+    assert checksum([tile.astype(np.int16) for tile in tiles]) == facts["symbols"]
+
+
+def test_sections_are_read_alike():
+    icc, exif = b"a profile" * 9, b"II*\0 and so on"
+    alpha = texture(20, 30, 1)[:, :, 0]
+    data = codec_of(CONTEXT).encode_picture(Picture(texture(20, 30), alpha, icc, exif), level=1)
+    header, sections, segments, parts = other.read_container(data, 16)
+    parsed = container.parse(data, 1024, 1 << 28)
+    assert header == (parsed.header.fingerprint, 1, 6, 30, 20)
+    assert sections == {1: icc, 2: exif, 3: parsed.metadata.alpha_png}
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(sections[3]))), alpha)
+    assert tuple(segments) == parsed.tiles
+    assert b"".join(data[part.start : part.stop] for part in parts) == data
+
+
+# Pixels, from the symbols as section 7 says: the whole plane in one pass.
+
+
+def pixels_by_the_document(tiles, header, folder):
+    facts = json.loads((folder / "model.json").read_text())
+    arrays = other.load_arrays(folder)
+    stride = facts["stride"]
+    plane = np.zeros((-(-header.height // stride), -(-header.width // stride), facts["latent_channels"]), np.float32)
+    for (top, left, bottom, right), tile in zip(
+        other.tile_grid(header.width, header.height, stride), tiles, strict=True
+    ):
+        plane[top:bottom, left:right] = tile.astype(np.float32) * arrays["inverse_gain"][header.level]
+    network = Interpreter(model_path=str(folder / "synthesis.tflite"))
+    inputs = {len(item["shape"]): item["index"] for item in network.get_input_details()}
+    network.resize_tensor_input(inputs[4], (1, *plane.shape))
+    network.allocate_tensors()
+    network.set_tensor(inputs[4], plane[None])
+    network.set_tensor(inputs[2], arrays["level_weights"][header.level][None])
+    network.invoke()
+    image = network.get_tensor(network.get_output_details()[0]["index"])[0]
+    image = np.floor(np.clip(image * np.float32(255) + np.float32(0.5), 0, 255)).astype(int)
+    image = image[: header.height, : header.width]
+    return (2 * image.sum(2, keepdims=True) + 3) // 6 if header.flags & other.GRAY else image
+
+
+@pytest.mark.parametrize(("size", "channels"), [((37, 50), 3), ((21, 44), 1), ((40, 1100), 3), ((1, 1), 3)])
+def test_pixels_are_those_of_the_document(size, channels):
+    data = codec_of(CONTEXT).encode_picture(Picture(texture(*size, channels)), level=5)
+    header, *_ = other.read_container(data, 16)
+    pixels = pixels_by_the_document(other.decode(data, MODELS / CONTEXT), header, MODELS / CONTEXT)
+    decoded = codec_of(CONTEXT).decode(data).astype(int)
+    assert pixels.shape == decoded.shape == (*size, channels)
+    assert np.abs(pixels - decoded).max() <= 1
+
+
+# The range coder against the library.
+
+TOTAL = 1 << 16
+
+
+@st.composite
+def tables(draw):
+    """The counts of a table: a few large shares, or many of the smallest."""
+    size = draw(st.integers(2, 40))
+    cuts = draw(st.sets(st.integers(1, TOTAL - 1), min_size=size - 1, max_size=size - 1))
+    if draw(st.booleans()):
+        cuts = {TOTAL - i if draw(st.booleans()) else i for i in range(1, size)}
+    edges = [0, *sorted(cuts), TOTAL]
+    return [high - low for low, high in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def library_model(counts):
+    return constriction.stream.model.Categorical(np.array(counts, np.float64) / TOTAL, perfect=False)
+
+
+def library_segment(counts_and_entries):
+    coder = constriction.stream.queue.RangeEncoder()
+    for counts, entry in counts_and_entries:
+        coder.encode(np.array([entry], np.int32), library_model(counts))
+    return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_frequency_is_that_of_the_library(name):
+    arrays = other.load_arrays(MODELS / name)
+    scale = (2**64 - 1) >> 24
+    for prefix in ("first", "bank") if name == CONTEXT else ("first",):
+        starts = np.concatenate([[0], np.cumsum(arrays[f"{prefix}/lengths"])])
+        for i, table in enumerate(other.tables(arrays, prefix)):
+            model = library_model(arrays[f"{prefix}/counts"][starts[i] : starts[i + 1]])
+            assert table.lefts[0] == 0
+            for entry in range(0, len(table.lefts) - 1, 1 + len(table.lefts) // 50):
+                coder = constriction.stream.queue.RangeEncoder()
+                coder.encode(np.array([entry], np.int32), model)
+                lower, size = scale * table.lefts[entry], scale * (table.lefts[entry + 1] - table.lefts[entry])
+                words, state = coder.pos()
+                assert state == (lower << 32 * words & (1 << 64) - 1, size << 32 * words)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_the_range_coder_is_that_of_the_library(data):
+    choices = data.draw(st.lists(tables(), min_size=1, max_size=3))
+    used = data.draw(st.lists(st.sampled_from(choices), min_size=1, max_size=60))
+    coded = [(counts, data.draw(st.integers(0, len(counts) - 1))) for counts in used]
+    segment = library_segment(coded)
+    encoder, decoder = other.RangeEncoder(), other.RangeDecoder(segment)
+    for counts, entry in coded:
+        lefts = other.left_edges(counts)
+        encoder.put(lefts, entry)
+        assert decoder.get(lefts) == entry
+    decoder.finish()
+    assert encoder.finish() == segment
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    counts=tables(),
+    words=st.lists(st.sampled_from([0, 1, 2**31, 2**32 - 1]) | st.integers(0, 2**32 - 1), max_size=8),
+    length=st.integers(1, 60),
+)
+def test_any_bytes_decode_as_in_the_library(counts, words, length):
+    """Words of zeros bring long runs of carries, which coded symbols hardly ever do."""
+    lefts, model = other.left_edges(counts), library_model(counts)
+    segment = b"".join(word.to_bytes(4, "little") for word in words).rstrip(b"\0")
+    decoder, encoder = other.RangeDecoder(segment), other.RangeEncoder()
+    library = constriction.stream.queue.RangeDecoder(np.array(words, np.uint32))
+    entries = []
+    for _ in range(length):
+        try:
+            entry = decoder.get(lefts)
+        except other.Refused:
+            with pytest.raises(AssertionError, match="invalid"):
+                library.decode(model, 1)
+            return
+        assert library.decode(model, 1)[0] == entry
+        encoder.put(lefts, entry)
+        entries.append((counts, entry))
+    recoded = encoder.finish()
+    assert recoded == library_segment(entries)
+    # The two ways to check the end agree.
+    try:
+        decoder.finish()
+    except other.Refused:
+        assert recoded != segment
+    else:
+        assert recoded == segment
+
+
+def test_the_test_vectors():
+    for counts, entries, segment in rows(between("vectors", "end of vectors")):
+        counts = [256] * 256 if "times" in counts else list(map(int, counts.split()))
+        entries = [] if entries == "none" else list(map(int, entries.split()))
+        segment = b"" if segment == "empty" else bytes.fromhex(segment.strip("`"))
+        encoder, decoder, lefts = other.RangeEncoder(), other.RangeDecoder(segment), other.left_edges(counts)
+        for entry in entries:
+            encoder.put(lefts, entry)
+        assert encoder.finish() == segment == library_segment([(counts, entry) for entry in entries])
+        assert [decoder.get(lefts) for _ in entries] == entries
+        decoder.finish()
+    for text in ("0, 10239998, 15359998, 16776959, 16777216", "0x9ad0c808"):
+        assert text in DOCUMENT
+    assert other.left_edges([40000, 20000, 5535, 1]) == [0, 10239998, 15359998, 16776959, 16777216]
+    assert other.ONE_BYTE == [65536 * i for i in range(257)]
+
+
+# What is refused.
+
+
+@pytest.fixture(scope="module")
+def small_files():
+    pixels = texture(18, 30)
+    alpha = texture(18, 30, 1)[:, :, 0]
+    wide = file_of(FACTORIZED, 2, random_symbols(1, 66))
+    return [
+        (CONTEXT, codec_of(CONTEXT).encode_picture(Picture(pixels), level=3)),
+        (FACTORIZED, codec_of(FACTORIZED).encode_picture(Picture(pixels), level=2)),
+        (FACTORIZED, codec_of(FACTORIZED).encode_picture(Picture(pixels, alpha, b"icc" * 9, b"II*\0 exif"), level=0)),
+        (FACTORIZED, wide),
+    ]
+
+
+def outcome(decode):
+    try:
+        return decode()
+    except (other.Refused, CodecError):
+        return None
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.data())
+def test_what_one_refuses_the_other_refuses(small_files, data):
+    """Files that were changed by someone who then made the CRC-32 right again."""
+    name, file = data.draw(st.sampled_from(small_files))
+    changed = bytearray(file[:-4])
+    for _ in range(data.draw(st.integers(1, 2))):
+        # Most places are payload, so prefer the others.
+        place = data.draw(st.integers(7, min(40, len(changed) - 1)) | st.integers(0, len(changed) - 1))
+        kind = data.draw(st.sampled_from(["change", "change", "insert", "delete", "cut", "append"]))
+        value = data.draw(st.sampled_from([0, 1, 2, 4, 127, 128, 255]) | st.integers(0, 255))
+        if kind == "change":
+            changed[place] = value
+        elif kind == "insert":
+            changed.insert(place, value)
+        elif kind == "delete":
+            del changed[place]
+        elif kind == "cut":
+            del changed[max(place, 12) :]
+        else:
+            changed.append(value)
+    bad = resealed(bytes(changed) + bytes(4))
+    if len(bad) > 16 and max(container.peek(bad).width, container.peek(bad).height) > 4000 if is_read(bad) else False:
+        return  # A valid but large image: too slow for plain Python.
+    ours = outcome(lambda: codec_of(name).symbols(bad))
+    theirs = outcome(lambda: other.decode(bad, MODELS / name))
+    assert (ours is None) == (theirs is None)
+    assert ours is None or equal(theirs, ours)
+
+
+def is_read(data):
+    return outcome(lambda: container.peek(data)) is not None
+
+
+def test_every_changed_byte_and_every_cut_is_refused(small_files):
+    name, file = small_files[2]
+    for i in range(len(file)):
+        flipped = file[:i] + bytes([file[i] ^ 1 << i % 8]) + file[i + 1 :]
+        for bad in (flipped, file[:i], file + file[:i] if i else file[1:]):
+            with pytest.raises(other.Refused):
+                other.decode(bad, MODELS / name)
+
+
+# The worked example.
+
+
+class Tracing(other.RangeDecoder):
+    """Writes down every decoded entry."""
+
+    def __init__(self, segment):
+        super().__init__(segment)
+        self.trace = []
+
+    def get(self, lefts):
+        quantile = (self.point - self.lower) % other.STATE // (self.range >> 24)
+        entry = super().get(lefts)
+        self.trace.append((len(lefts) - 1, quantile, entry, lefts[entry], lefts[entry + 1] - lefts[entry]))
+        return entry
+
+
+def test_the_worked_example():
+    text = between("example", "end of example")
+    listing = "\n".join(text).split("```")[1].strip().splitlines()
+    data = bytes.fromhex("".join(line[6:].split(" " * 2)[0].rsplit(" tile", 1)[0] for line in listing if line[4] == " "))
+    folder = MODELS / CONTEXT
+    assert other.describe(data, folder) == listing
+    assert equal(other.decode(data, folder), codec_of(CONTEXT).symbols(data))
+    assert f"{len(data)} bytes" in DOCUMENT
+
+    _, _, (segment,), _ = other.read_container(data, 16)
+    model = other.ContextModel(info_of(CONTEXT).facts, other.load_arrays(folder), 0)
+    decoder = Tracing(segment)
+    words = [f"0x{word:08x}" for word in decoder.words]
+    first = other.decode_pass(decoder, model.first, [0, 1, 2, 3], [0] * 4)
+    state = decoder.lower, decoder.range
+    inputs = np.array([[0] * 8 + first + model.arrays["magnitude"][np.abs(first)].tolist() + [0] * 16])
+    index, centre = model.predict(0, 1, inputs)
+    second = other.decode_pass(decoder, model.bank, index, centre)
+    lines = [
+        [c, model.first[c].offset, *decoder.trace[c], first[c]] for c in range(4)
+    ] + [
+        [c, index[c], model.bank[index[c]].offset, *decoder.trace[4 + i], centre[c], second[c]]
+        for i, c in enumerate((2, 3, 1, 0))
+    ]
+    for line in lines:
+        assert f"| {' | '.join(map(str, line))} |" in text
+    prose = " ".join("\n".join(text).split())
+    for statement in (
+        f"are {', '.join(words)}.",
+        f"lower = 0x{state[0]:016x} and range = 0x{state[1]:016x};",
+        f"`{' '.join(map(str, inputs[0, 8:16]))}`",
+        f"the tables are {', '.join(map(str, index))} of the bank",
+        f"the centres are {', '.join(map(str, centre))} ",
+    ):
+        assert statement in prose
+    for i, letter in enumerate("abo"):
+        arrays = [model.arrays[f"pass-0-1/layer{i}/{part}"].astype(int) for part in ("kernel", "bias", "shift")]
+        inputs = (inputs @ arrays[0] + arrays[1][0]) >> arrays[2]
+        inputs = np.clip(inputs, 0, 255) if i < 2 else inputs
+        assert f"    {letter} = {' '.join(map(str, inputs[0]))}" in text
+
+
+def test_the_end_of_the_worked_example(monkeypatch):
+    ends = []
+    finish = other.RangeDecoder.finish
+    monkeypatch.setattr(other.RangeDecoder, "finish", lambda self: (ends.append(self), finish(self)))
+    data = bytes.fromhex("c0dc01735a88b0000011090ce6d748c956e68c2e0068dea742b9446b")
+    other.decode(data, MODELS / CONTEXT)
+    (decoder,) = ends
+    prose = " ".join(DOCUMENT.split())
+    assert f"lower = 0x{decoder.lower:016x} and point = 0x{decoder.point:016x}" in prose
+    assert f"`point - lower` = 0x{decoder.point - decoder.lower:08x}" in prose
