@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from codec_cli.transforms import (
     synthesise,
 )
 from codec_cli.zoo import ANALYSIS, DEFAULT_MODEL, ENCODER, SYNTHESIS, ModelInfo, Zoo
+
+Latents = Floats
 
 DEFAULT_MAX_PIXELS = 1 << 28
 DEFAULT_EFFORT = 5
@@ -195,9 +197,7 @@ class Codec:
         alpha = array[:, :, colours] if array.shape[2] > colours else None
         return self.encode_picture(Picture(array[:, :, :colours], alpha), quality)
 
-    def decode(
-        self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS
-    ) -> npt.NDArray[np.uint8]:
+    def decode(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
         """Decompresses to an array.
 
         Args:
@@ -215,15 +215,21 @@ class Codec:
             return picture.pixels
         return np.concatenate([picture.pixels, picture.alpha[:, :, None]], 2)
 
-    def latents(self, pixels: npt.NDArray[np.uint8]) -> list[tuple[tuple[int, int, int, int], Floats]]:
-        """Unscaled latents of every tile: ((top, left, bottom, right), float32 (h, w, latent_channels))."""
+    def latents(self, pixels: npt.NDArray[np.uint8]) -> Iterator[Latents]:
+        """Latents of every tile in raster order, without gain: the same for all levels.
+
+        Args:
+            pixels: uint8 (height, width, channels).
+
+        Yields:
+            float32 (rows, columns, latent_channels), at most 64x64 positions.
+        """
         loaded = self._load(self.info)
         stride, halo = self.info.stride, int(self.info.facts["analysis_halo"])
         planes = _to_channels(pixels, self.info.channels)
-        size = latent_size(pixels.shape[0], pixels.shape[1], stride)
-        return [
-            (tile, analyse(loaded.analysis, planes, tile, stride, halo)) for row in grid(*size) for tile in row
-        ]
+        for row in grid(*latent_size(pixels.shape[0], pixels.shape[1], stride)):
+            for tile in row:
+                yield analyse(loaded.analysis, planes, tile, stride, halo)
 
     def encode_picture(
         self,
@@ -244,35 +250,48 @@ class Codec:
         Returns:
             A whole compressed file.
         """
-        info = self.info
         if level is None:
-            chosen = info.default_quality if quality is None else quality
+            chosen = self.info.default_quality if quality is None else quality
             if not 1 <= chosen <= 100:
                 raise ValueError("quality must be within 1..100")
-            level = info.level_of_quality(chosen)
-        loaded = self._load(info)
-        height, width, channels = picture.pixels.shape
-        planes = _to_channels(picture.pixels, info.channels)
-        stride, halo = info.stride, int(info.facts["analysis_halo"])
-        gain = loaded.gain[level]
+            level = self.info.level_of_quality(chosen)
+        return self.pack(picture, self.latents(picture.pixels), level, effort)
+
+    def pack(
+        self, picture: Picture, latents: Iterable[Latents], level: int, effort: int = DEFAULT_EFFORT
+    ) -> bytes:
+        """Quantizes and codes latents: the part of encoding that depends on the level.
+
+        Args:
+            picture: Where the latents come from; its alpha plane and metadata go into the file.
+            latents: From :meth:`latents`, any number of times.
+            level: A usable level of the model.
+            effort: See :meth:`encode_picture`.
+
+        Returns:
+            A whole compressed file.
+        """
+        info, loaded = self.info, self._load(self.info)
         strength = EFFORT_STRENGTH[effort]
         weights = loaded.distortion_weight if strength else None
-        weight = None if weights is None else weights[level] * np.float32(1 / strength)
         tiles = []
-        for row in grid(*latent_size(height, width, stride)):
-            for tile in row:
-                scaled = analyse(loaded.analysis, planes, tile, stride, halo) * gain
-                if weight is None:
-                    symbols = np.clip(np.rint(scaled), SYMBOL_MIN, SYMBOL_MAX).astype(np.int16)
-                    tiles.append(loaded.entropy.encode(symbols, level))
-                else:
-                    tiles.append(loaded.entropy.encode_optimised(scaled, level, weight))
+        for latent in latents:
+            scaled = latent * loaded.gain[level]
+            if weights is None:
+                symbols = np.clip(np.rint(scaled), SYMBOL_MIN, SYMBOL_MAX).astype(np.int16)
+                tiles.append(loaded.entropy.encode(symbols, level))
+            else:
+                weight = weights[level] * np.float32(1 / strength)
+                tiles.append(loaded.entropy.encode_optimised(scaled, level, weight))
+        height, width, channels = picture.pixels.shape
         alpha_png = None
         if picture.alpha is not None and not (picture.alpha == 255).all():
             alpha_png = _encode_alpha(picture.alpha)
         return container.serialize(
             container.Container(
-                container.Header(info.fingerprint, level, channels == 1, picture.alpha is not None, width, height),
+                container.Header(
+                    info.fingerprint, level, channels == 1, picture.alpha is not None, width, height
+                ),
                 container.Metadata(picture.icc, picture.exif, alpha_png),
                 tuple(tiles),
             ),

@@ -128,7 +128,9 @@ class ContextModel:
             inputs = np.concatenate(known + own)
             for i, layer in enumerate(network.layers):
                 if layer.kernel.shape[0] != len(inputs):
-                    raise ModelError(f"pass-{g}-{h}/layer{i}: {layer.kernel.shape[0]} inputs, not {len(inputs)}")
+                    raise ModelError(
+                        f"pass-{g}-{h}/layer{i}: {layer.kernel.shape[0]} inputs, not {len(inputs)}"
+                    )
                 layer.check_bound(inputs, f"pass-{g}-{h}/layer{i}")
                 inputs = np.full(layer.kernel.shape[1], float(ACTIVATION_MAX))
 
@@ -263,7 +265,9 @@ class FactorizedModel:
     def encode(self, symbols: npt.NDArray[np.int16], level: int) -> bytes:
         """Codes a tile, int16 (height, width, channels), in one pass."""
         encoder = Encoder()
-        encoder.put(*self._pass(symbols.shape[0] * symbols.shape[1], level), symbols.astype(np.int32).reshape(-1))
+        encoder.put(
+            *self._pass(symbols.shape[0] * symbols.shape[1], level), symbols.astype(np.int32).reshape(-1)
+        )
         return encoder.finish()
 
     def encode_optimised(self, scaled: Floats, level: int, weight: Floats) -> bytes:

@@ -54,3 +54,9 @@ class TrainingError(CodecError):
     """Training can't start or has to stop (no data, a bad configuration, NaN)."""
 
     exit_code = 9
+
+
+class TargetError(CodecError):
+    """No quality level meets a target size or quality."""
+
+    exit_code = 10

@@ -33,6 +33,7 @@ Exit codes:
   7    an output exists (see --force) or can't be written
   8    an image is larger than the limit (see --max-pixels)
   9    training can't start or had to stop
+  10   no quality level meets a --target
   130  interrupted (Ctrl-C)
 
 \b

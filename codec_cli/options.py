@@ -30,6 +30,7 @@ import click
 from click.shell_completion import CompletionItem
 
 __all__ = [
+    "DEFAULT_EFFORT",
     "DEFAULT_MAX_PIXELS",
     "DEFAULT_MODEL",
     "MODELS_DIR_VARIABLE",
@@ -53,6 +54,7 @@ __all__ = [
 # These repeat codec_cli.codec and codec_cli.zoo, whose import would be slow; a test compares them.
 DEFAULT_MAX_PIXELS = 1 << 28
 DEFAULT_MODEL = "photo"
+DEFAULT_EFFORT = 5
 MODELS_DIR_VARIABLE = "CODEC_MODELS_DIR"
 
 F = TypeVar("F", bound=Callable[..., Any])

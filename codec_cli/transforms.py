@@ -31,7 +31,7 @@ def available_threads() -> int:
 
 @contextmanager
 def _native_stderr_muted() -> Iterator[None]:
-    """LiteRT announces its delegate on file descriptor 2 and has no switch for it; a quiet tool must be quiet."""
+    """LiteRT announces its delegate on file descriptor 2 and has no switch for it."""
     try:
         kept = os.dup(2)
         hole = os.open(os.devnull, os.O_WRONLY)

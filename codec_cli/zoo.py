@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from codec_cli.errors import ModelError
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 DEFAULT_MODEL = "photo"
@@ -219,7 +218,9 @@ class Zoo:
     """
 
     def __init__(self, models_dir: Path | None = None) -> None:
-        named = models_dir or (Path(os.environ[MODELS_DIR_VARIABLE]) if os.environ.get(MODELS_DIR_VARIABLE) else None)
+        named = models_dir or (
+            Path(os.environ[MODELS_DIR_VARIABLE]) if os.environ.get(MODELS_DIR_VARIABLE) else None
+        )
         if named is not None and not named.is_dir():
             raise ModelError(f"{named}: no such models directory")
         self.directories = [d for d in (named, user_models_dir(), installed_models_dir()) if d is not None]

@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument("--model", default="photo")
     parser.add_argument("--photo", type=Path, help="photograph (default: scikit-image's astronaut)")
     parser.add_argument("--large", action="store_true", help="also a 24-megapixel photograph")
-    parser.add_argument("--training", action="store_true", help="also training throughput (needs the train extra)")
+    parser.add_argument(
+        "--training", action="store_true", help="also training throughput (needs the train extra)"
+    )
     arguments = parser.parse_args()
     from codec_cli import Codec
 
@@ -99,7 +101,10 @@ def main() -> None:
         row("encode in process", f"{encode * 1e3:.0f} ms, {megapixels / encode:.2f} Mpixel/s")
         row("decode in process", f"{decode * 1e3:.0f} ms, {megapixels / decode:.2f} Mpixel/s")
         entropy = median(lambda: codec.symbols(data))
-        row("of which entropy decoding with contexts", f"{entropy * 1e3:.0f} ms, {100 * entropy / decode:.0f} %")
+        row(
+            "of which entropy decoding with contexts",
+            f"{entropy * 1e3:.0f} ms, {100 * entropy / decode:.0f} %",
+        )
         if arguments.large:
             Image.fromarray(photograph(6000, 4000, arguments.photo)).save(source, compress_level=1)
             global RUNS
@@ -114,25 +119,31 @@ def main() -> None:
 
 
 def training() -> None:
-    """Training throughput of the photo configuration on this machine."""
+    """Training throughput of the photo configurations on this machine."""
+    for name in ("photo-factorized", "photo"):
+        size, seconds = training_step(name)
+        row(f"training step, {name}, {size}", f"{seconds:.2f} Mpixel/s")
+
+
+def training_step(name: str) -> tuple[str, float]:
+    """(batch size in words, Mpixel/s) of a configuration's step."""
     import tensorflow as tf
 
     from codec_cli.training import model, schedule
     from codec_cli.training.config import load_config
     from codec_cli.training.step import init_state, train_step
 
-    for name in ("photo-factorized", "photo"):
-        config = load_config(name)
-        rng = np.random.default_rng(0)
-        crop, batch = config.data.crop, config.data.batch
-        images = rng.integers(0, 255, (batch, crop, crop, config.transforms.channels), np.uint8)
-        state = tf.nest.map_structure(tf.constant, init_state(model.init_params(config, images)))
-        side = crop // config.transforms.stride
-        noise = tf.random.uniform((batch, side, side, config.transforms.latent_channels), -0.5, 0.5)
-        scalars = {k: tf.constant(v) for k, v in schedule.scalars(config.model_dump(), 0).items()}
-        step = tf.function(lambda s, i, n, k, config=config: train_step(config, s, i, n, k), autograph=False)
-        seconds = median(lambda: step(state, tf.constant(images), noise, scalars)[1]["total"].numpy())
-        row(f"training step, {name}, {batch} x {crop}x{crop}", f"{batch * crop**2 / seconds / 1e6:.2f} Mpixel/s")
+    config = load_config(name)
+    rng = np.random.default_rng(0)
+    crop, batch = config.data.crop, config.data.batch
+    images = rng.integers(0, 255, (batch, crop, crop, config.transforms.channels), np.uint8)
+    state = tf.nest.map_structure(tf.constant, init_state(model.init_params(config, images)))
+    side = crop // config.transforms.stride
+    noise = tf.random.uniform((batch, side, side, config.transforms.latent_channels), -0.5, 0.5)
+    scalars = {k: tf.constant(v) for k, v in schedule.scalars(config.model_dump(), 0).items()}
+    step = tf.function(lambda *arguments: train_step(config, *arguments), autograph=False)
+    seconds = median(lambda: step(state, tf.constant(images), noise, scalars)[1]["total"].numpy())
+    return f"{batch} x {crop}x{crop}", batch * crop**2 / seconds / 1e6
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def main() -> None:
         try:
             from skimage import data
         except ImportError:
-            raise SystemExit("scikit-image is missing: pip install scikit-image, or give --photo FILE") from None
+            raise SystemExit(
+                "scikit-image is missing: pip install scikit-image, or give --photo FILE"
+            ) from None
         original = folder / "astronaut.png"
         Image.fromarray(data.astronaut()).save(original)
     packed, unpacked = folder / f"{original.stem}.bin", folder / f"{original.stem}-decoded.png"
@@ -37,7 +39,10 @@ def main() -> None:
     with Image.open(original) as first, Image.open(unpacked) as second:
         a, b = (np.asarray(image.convert("RGB"), np.float64) for image in (first, second))
     psnr = 10 * np.log10(255**2 / np.mean((a - b) ** 2))
-    print(f"{original}: {original.stat().st_size} bytes, {packed}: {packed.stat().st_size} bytes, PSNR {psnr:.2f} dB")
+    print(
+        f"{original}: {original.stat().st_size} bytes, "
+        f"{packed}: {packed.stat().st_size} bytes, PSNR {psnr:.2f} dB"
+    )
     print(f"Look at both: {original} and {unpacked}")
 
 

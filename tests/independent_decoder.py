@@ -37,13 +37,13 @@ Part = namedtuple("Part", "start stop meaning")  # of a file, for people who rea
 Table = namedtuple("Table", "offset lefts")  # lefts: the left edge of each entry, and 2^24
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What FORMAT.md says must be refused."""
 
 
 def require(condition, problem):
     if not condition:
-        raise Refused(problem)
+        raise RefusedError(problem)
 
 
 # Section 2: the container.
@@ -85,7 +85,7 @@ def inflated(stream):
     try:
         raw = inflater.decompress(stream, MAX_METADATA + 1)
     except zlib.error:
-        raise Refused("not a zlib stream") from None
+        raise RefusedError("not a zlib stream") from None
     require(len(raw) <= MAX_METADATA, "metadata too large")
     require(inflater.eof and not inflater.unused_data, "not exactly one zlib stream")
     return raw
@@ -153,7 +153,9 @@ def load_arrays(folder):
 
 def tables(arrays, prefix, first=0, count=None):
     """The tables number ``first`` to ``first + count`` of a set, ready for the range decoder (section 5)."""
-    offsets, lengths, counts = (arrays[f"{prefix}/{part}"].tolist() for part in ("offsets", "lengths", "counts"))
+    offsets, lengths, counts = (
+        arrays[f"{prefix}/{part}"].tolist() for part in ("offsets", "lengths", "counts")
+    )
     out, start = [], 0
     for i, (offset, n) in enumerate(zip(offsets, lengths, strict=True)):
         if i >= first and (count is None or i < first + count):
@@ -325,7 +327,8 @@ class ContextModel:
         """Table and centre of every symbol of pass (g, h), from the inputs, int64 (positions, inputs)."""
         for i in range(3):
             kernel, bias, shift = (
-                self.arrays[f"pass-{g}-{h}/layer{i}/{part}"].astype(np.int64) for part in ("kernel", "bias", "shift")
+                self.arrays[f"pass-{g}-{h}/layer{i}/{part}"].astype(np.int64)
+                for part in ("kernel", "bias", "shift")
             )
             values = (values @ kernel + bias[self.level]) >> shift  # an arithmetic shift: rounds down
             if i < 2:
@@ -350,7 +353,7 @@ def tile_grid(width, height, stride):
 
 
 def decode(data, folder):
-    """The symbols of every tile, int64 (height, width, latent_channels); :class:`Refused` if there are none."""
+    """The symbols of every tile, int64 (height, width, latent_channels)."""
     facts = json.loads((folder / "model.json").read_text())
     header, _, segments, _ = read_container(data, facts["stride"])
     require(header.fingerprint == bytes.fromhex(facts["fingerprint"])[:4], "another model")
@@ -368,7 +371,13 @@ def describe(data, folder):
     """A file's parts and symbols as lines of text."""
     stride = json.loads((folder / "model.json").read_text())["stride"]
     header, _, _, parts = read_container(data, stride)
-    lines = [f"{part.start:04x}  {data[part.start : part.stop].hex(' '):<24} {part.meaning}" for part in parts]
+    lines = []
+    for part in parts:
+        for start in range(part.start, max(part.stop, part.start + 1), 16):
+            hexadecimal = data[start : min(start + 16, part.stop)].hex(" ")
+            lines.append(
+                f"{start:04x}  {hexadecimal:<47}  {part.meaning if start == part.start else ''}".rstrip()
+            )
     tiles = tile_grid(header.width, header.height, stride)
     for (top, left, *_), tile in zip(tiles, decode(data, folder), strict=True):
         for row, column in np.ndindex(tile.shape[:2]):

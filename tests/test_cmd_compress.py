@@ -518,3 +518,37 @@ def test_kinds_of_images(run, write_photo, tmp_path, models_dir, mode):
     expected = load_picture(source, "x", 10**6)
     shape = decoded(tmp_path / "a.bin", models_dir).shape
     assert shape == (17, 33, expected.pixels.shape[2] + (expected.alpha is not None))
+
+
+@pytest.fixture
+def source(write_photo, tmp_path):
+    return write_photo(tmp_path / "in.png", 192, 192)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--target-size", "4KB"), ("--target-size", "60%"), ("--target-bpp", "0.9"), ("--target-psnr", "20")],
+)
+def test_targets(run, source, tmp_path, option, value):
+    target = tmp_path / "out.bin"
+    result = run("compress", *TINY, source, target, option, value)
+    assert result.exit_code == 0, result.output
+    if value == "4KB":
+        assert target.stat().st_size <= 4000
+
+
+def test_target_excludes_quality(run, source, tmp_path):
+    result = run("compress", *TINY, source, tmp_path / "out.bin", "--target-size", "4KB", "-q", "10")
+    assert result.exit_code == 2
+
+
+def test_target_that_is_no_size(run, source, tmp_path):
+    result = run("compress", *TINY, source, tmp_path / "out.bin", "--target-size", "four")
+    assert result.exit_code == 2
+    assert "is not a size" in result.output
+
+
+def test_target_out_of_reach(run, source, tmp_path):
+    result = run("compress", *TINY, source, tmp_path / "out.bin", "--target-size", "10")
+    assert result.exit_code == 10
+    assert not (tmp_path / "out.bin").exists()

@@ -1,7 +1,8 @@
-"""docs/FORMAT.md is right: a decoder written from it alone gives what the tool gives, and refuses the same."""
+"""docs/FORMAT.md is right: a decoder written from it gives what the tool gives, and refuses the same."""
 
 import ast
 import io
+import itertools
 import json
 import re
 import sys
@@ -12,9 +13,21 @@ import independent_decoder as other
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from helpers import CONTEXT, FACTORIZED, GOLDEN, KINDS, MODELS, checksum, codec_of, entropy_of, info_of
-from helpers import random_symbols, resealed, texture
-from hypothesis import given, settings
+from helpers import (
+    CONTEXT,
+    FACTORIZED,
+    GOLDEN,
+    KINDS,
+    MODELS,
+    checksum,
+    codec_of,
+    entropy_of,
+    info_of,
+    random_symbols,
+    resealed,
+    texture,
+)
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -42,17 +55,19 @@ def equal(tiles, expected):
     return len(tiles) == len(expected) and all(map(np.array_equal, tiles, expected))
 
 
+def cut(plane):
+    """The tiles of a latent plane (rows, columns, channels)."""
+    grid = transforms.grid(*plane.shape[:2])
+    return [plane[top:bottom, left:right] for row in grid for top, left, bottom, right in row]
+
+
 def file_of(name, level, plane):
     """A file of a latent plane int16 (rows, columns, channels), put together with the tool's own parts."""
     info = info_of(name)
     height, width = plane.shape[0] * info.stride, plane.shape[1] * info.stride
-    tiles = [
-        entropy_of(name).encode(plane[top:bottom, left:right], level)
-        for row in transforms.grid(*plane.shape[:2])
-        for top, left, bottom, right in row
-    ]
+    tiles = tuple(entropy_of(name).encode(tile, level) for tile in cut(plane))
     header = container.Header(info.fingerprint, level, False, False, width, height)
-    return container.serialize(container.Container(header, container.Metadata(), tuple(tiles)), info.tile_pixels)
+    return container.serialize(container.Container(header, container.Metadata(), tiles), info.tile_pixels)
 
 
 # The document against the code.
@@ -67,11 +82,15 @@ def written(value):
 
 def test_the_constants_are_those_of_the_code():
     modules = (container, entropy, context, transforms, zoo, codec_module)
-    stated = {name.strip("`"): value.strip("`") for name, value, _ in rows(between("constants", "end of constants"))}
+    stated = {
+        name.strip("`"): value.strip("`") for name, value, _ in rows(between("constants", "end of constants"))
+    }
     assert len(stated) == 29
     for name, value in stated.items():
-        assert value in {written(getattr(module, name)) for module in modules if hasattr(module, name)}, name
-    assert entropy.TOTAL == 1 << int(stated["PRECISION"])
+        assert {written(getattr(module, name)) for module in modules if hasattr(module, name)} == {value}, (
+            name
+        )
+    assert 1 << int(stated["PRECISION"]) == entropy.TOTAL
 
 
 def test_the_independent_decoder_uses_nothing_of_ours():
@@ -138,7 +157,7 @@ def test_any_symbols_come_out_the_same(name, shape, what):
     data = file_of(name, 4, plane)
     tiles = other.decode(data, MODELS / name)
     assert equal(tiles, codec_of(name).symbols(data))
-    assert equal(tiles, [plane[t:b, l:r] for row in transforms.grid(*shape) for t, l, b, r in row])
+    assert equal(tiles, cut(plane))
 
 
 @pytest.mark.parametrize("file", GOLDEN_FILES)
@@ -168,7 +187,9 @@ def pixels_by_the_document(tiles, header, folder):
     facts = json.loads((folder / "model.json").read_text())
     arrays = other.load_arrays(folder)
     stride = facts["stride"]
-    plane = np.zeros((-(-header.height // stride), -(-header.width // stride), facts["latent_channels"]), np.float32)
+    plane = np.zeros(
+        (-(-header.height // stride), -(-header.width // stride), facts["latent_channels"]), np.float32
+    )
     for (top, left, bottom, right), tile in zip(
         other.tile_grid(header.width, header.height, stride), tiles, strict=True
     ):
@@ -209,7 +230,7 @@ def tables(draw):
     if draw(st.booleans()):
         cuts = {TOTAL - i if draw(st.booleans()) else i for i in range(1, size)}
     edges = [0, *sorted(cuts), TOTAL]
-    return [high - low for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [high - low for low, high in itertools.pairwise(edges)]
 
 
 def library_model(counts):
@@ -235,12 +256,15 @@ def test_every_frequency_is_that_of_the_library(name):
             for entry in range(0, len(table.lefts) - 1, 1 + len(table.lefts) // 50):
                 coder = constriction.stream.queue.RangeEncoder()
                 coder.encode(np.array([entry], np.int32), model)
-                lower, size = scale * table.lefts[entry], scale * (table.lefts[entry + 1] - table.lefts[entry])
+                lower, size = (
+                    scale * table.lefts[entry],
+                    scale * (table.lefts[entry + 1] - table.lefts[entry]),
+                )
                 words, state = coder.pos()
                 assert state == (lower << 32 * words & (1 << 64) - 1, size << 32 * words)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_the_range_coder_is_that_of_the_library(data):
     choices = data.draw(st.lists(tables(), min_size=1, max_size=3))
@@ -256,7 +280,7 @@ def test_the_range_coder_is_that_of_the_library(data):
     assert encoder.finish() == segment
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     counts=tables(),
     words=st.lists(st.sampled_from([0, 1, 2**31, 2**32 - 1]) | st.integers(0, 2**32 - 1), max_size=8),
@@ -272,7 +296,7 @@ def test_any_bytes_decode_as_in_the_library(counts, words, length):
     for _ in range(length):
         try:
             entry = decoder.get(lefts)
-        except other.Refused:
+        except other.RefusedError:
             with pytest.raises(AssertionError, match="invalid"):
                 library.decode(model, 1)
             return
@@ -284,7 +308,7 @@ def test_any_bytes_decode_as_in_the_library(counts, words, length):
     # The two ways to check the end agree.
     try:
         decoder.finish()
-    except other.Refused:
+    except other.RefusedError:
         assert recoded != segment
     else:
         assert recoded == segment
@@ -304,7 +328,7 @@ def test_the_test_vectors():
     for text in ("0, 10239998, 15359998, 16776959, 16777216", "0x9ad0c808"):
         assert text in DOCUMENT
     assert other.left_edges([40000, 20000, 5535, 1]) == [0, 10239998, 15359998, 16776959, 16777216]
-    assert other.ONE_BYTE == [65536 * i for i in range(257)]
+    assert [65536 * i for i in range(257)] == other.ONE_BYTE
 
 
 # What is refused.
@@ -318,7 +342,10 @@ def small_files():
     return [
         (CONTEXT, codec_of(CONTEXT).encode_picture(Picture(pixels), level=3)),
         (FACTORIZED, codec_of(FACTORIZED).encode_picture(Picture(pixels), level=2)),
-        (FACTORIZED, codec_of(FACTORIZED).encode_picture(Picture(pixels, alpha, b"icc" * 9, b"II*\0 exif"), level=0)),
+        (
+            FACTORIZED,
+            codec_of(FACTORIZED).encode_picture(Picture(pixels, alpha, b"icc" * 9, b"II*\0 exif"), level=0),
+        ),
         (FACTORIZED, wide),
     ]
 
@@ -326,11 +353,11 @@ def small_files():
 def outcome(decode):
     try:
         return decode()
-    except (other.Refused, CodecError):
+    except (other.RefusedError, CodecError):
         return None
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_what_one_refuses_the_other_refuses(small_files, data):
     """Files that were changed by someone who then made the CRC-32 right again."""
@@ -352,16 +379,10 @@ def test_what_one_refuses_the_other_refuses(small_files, data):
         else:
             changed.append(value)
     bad = resealed(bytes(changed) + bytes(4))
-    if len(bad) > 16 and max(container.peek(bad).width, container.peek(bad).height) > 4000 if is_read(bad) else False:
-        return  # A valid but large image: too slow for plain Python.
     ours = outcome(lambda: codec_of(name).symbols(bad))
     theirs = outcome(lambda: other.decode(bad, MODELS / name))
     assert (ours is None) == (theirs is None)
     assert ours is None or equal(theirs, ours)
-
-
-def is_read(data):
-    return outcome(lambda: container.peek(data)) is not None
 
 
 def test_every_changed_byte_and_every_cut_is_refused(small_files):
@@ -369,7 +390,7 @@ def test_every_changed_byte_and_every_cut_is_refused(small_files):
     for i in range(len(file)):
         flipped = file[:i] + bytes([file[i] ^ 1 << i % 8]) + file[i + 1 :]
         for bad in (flipped, file[:i], file + file[:i] if i else file[1:]):
-            with pytest.raises(other.Refused):
+            with pytest.raises(other.RefusedError):
                 other.decode(bad, MODELS / name)
 
 
@@ -390,12 +411,15 @@ class Tracing(other.RangeDecoder):
         return entry
 
 
-def test_the_worked_example():
+def test_the_worked_example(monkeypatch):
     text = between("example", "end of example")
+    prose = " ".join("\n".join(text).split())
     listing = "\n".join(text).split("```")[1].strip().splitlines()
-    data = bytes.fromhex("".join(line[6:].split(" " * 2)[0].rsplit(" tile", 1)[0] for line in listing if line[4] == " "))
+    data = bytes.fromhex("".join(line[6:].split("  ")[0] for line in listing if line[4:6] == "  "))
     folder = MODELS / CONTEXT
-    assert other.describe(data, folder) == listing
+    assert other.describe(data, folder) == listing, (
+        "the example changed, or the frozen model did (it never may)"
+    )
     assert equal(other.decode(data, folder), codec_of(CONTEXT).symbols(data))
     assert f"{len(data)} bytes" in DOCUMENT
 
@@ -408,15 +432,12 @@ def test_the_worked_example():
     inputs = np.array([[0] * 8 + first + model.arrays["magnitude"][np.abs(first)].tolist() + [0] * 16])
     index, centre = model.predict(0, 1, inputs)
     second = other.decode_pass(decoder, model.bank, index, centre)
-    lines = [
-        [c, model.first[c].offset, *decoder.trace[c], first[c]] for c in range(4)
-    ] + [
+    lines = [[c, model.first[c].offset, *decoder.trace[c], first[c]] for c in range(4)] + [
         [c, index[c], model.bank[index[c]].offset, *decoder.trace[4 + i], centre[c], second[c]]
         for i, c in enumerate((2, 3, 1, 0))
     ]
     for line in lines:
         assert f"| {' | '.join(map(str, line))} |" in text
-    prose = " ".join("\n".join(text).split())
     for statement in (
         f"are {', '.join(words)}.",
         f"lower = 0x{state[0]:016x} and range = 0x{state[1]:016x};",
@@ -426,19 +447,16 @@ def test_the_worked_example():
     ):
         assert statement in prose
     for i, letter in enumerate("abo"):
-        arrays = [model.arrays[f"pass-0-1/layer{i}/{part}"].astype(int) for part in ("kernel", "bias", "shift")]
+        arrays = [
+            model.arrays[f"pass-0-1/layer{i}/{part}"].astype(int) for part in ("kernel", "bias", "shift")
+        ]
         inputs = (inputs @ arrays[0] + arrays[1][0]) >> arrays[2]
         inputs = np.clip(inputs, 0, 255) if i < 2 else inputs
         assert f"    {letter} = {' '.join(map(str, inputs[0]))}" in text
 
-
-def test_the_end_of_the_worked_example(monkeypatch):
-    ends = []
-    finish = other.RangeDecoder.finish
-    monkeypatch.setattr(other.RangeDecoder, "finish", lambda self: (ends.append(self), finish(self)))
-    data = bytes.fromhex("c0dc01735a88b0000011090ce6d748c956e68c2e0068dea742b9446b")
-    other.decode(data, MODELS / CONTEXT)
-    (decoder,) = ends
-    prose = " ".join(DOCUMENT.split())
-    assert f"lower = 0x{decoder.lower:016x} and point = 0x{decoder.point:016x}" in prose
-    assert f"`point - lower` = 0x{decoder.point - decoder.lower:08x}" in prose
+    made = []
+    monkeypatch.setattr(other, "RangeDecoder", lambda segment: made.append(Tracing(segment)) or made[0])
+    model.decode(segment, 1, 2)
+    lower, point = made[0].lower, made[0].point
+    assert f"lower = 0x{lower:016x} and point = 0x{point:016x}" in prose
+    assert f"`point - lower` = 0x{point - lower:08x}" in prose

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from codec_cli import container
 from codec_cli.commands._batch import Converted, Verb
@@ -15,6 +18,7 @@ from codec_cli.files import read_bytes
 if TYPE_CHECKING:
     from codec_cli.codec import Codec
     from codec_cli.images import Picture
+    from codec_cli.target import Target
     from codec_cli.zoo import ModelInfo
 
 __all__ = ["SUFFIX", "Compress", "Decompress", "is_image", "read_compressed"]
@@ -22,7 +26,48 @@ __all__ = ["SUFFIX", "Compress", "Decompress", "is_image", "read_compressed"]
 SUFFIX = ".bin"
 """What compressed files are called."""
 
+UNITS = {"": 1.0, "B": 1.0, "KB": 1e3, "MB": 1e6}
 LARGER = "the output is larger than the source"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A target as the command line gives it; what it means may depend on the file.
+
+    Attributes:
+        kind: ``size``, ``percent``, ``bpp``, ``psnr`` or ``ms-ssim``.
+        value: Bytes, percent of the source file, bits per pixel, dB, or 0 to 1.
+    """
+
+    kind: str
+    value: float
+
+    @classmethod
+    def parse(cls, option: str, value: str | float) -> Wish:
+        """From an option's name (``target_size``) and value; raises ``click.BadParameter``."""
+        kind = option.removeprefix("target_").replace("_", "-")
+        if not isinstance(value, str):
+            return cls(kind, float(value))
+        number, unit = re.fullmatch(r"\s*([0-9.]*)\s*(.*?)\s*", value).groups()  # type: ignore[union-attr]
+        try:
+            amount = float(number)
+            if unit == "%":
+                return cls("percent", amount)
+            return cls(kind, amount * UNITS[unit.upper()])
+        except (KeyError, ValueError) as error:
+            raise click.BadParameter(
+                f"{value!r} is not a size; write 50000, 50KB, 1.5MB or 10%", param_hint="--target-size"
+            ) from error
+
+    def target(self, size: int, pixels: int) -> Target:
+        """For a source file of ``size`` bytes with ``pixels`` pixels."""
+        from codec_cli.target import SIZE, Target
+
+        if self.kind == "percent":
+            return Target(SIZE, size * self.value / 100)
+        if self.kind == "bpp":
+            return Target(SIZE, pixels * self.value / 8)
+        return Target(self.kind, self.value)
 
 
 @dataclass
@@ -34,6 +79,8 @@ class Compress(Verb):
         models_dir: Searched first for models.
         threads: Processor threads; None for all.
         quality: 1 to 100; None for the model's default.
+        wish: A target instead of a quality.
+        effort: 1 to 6, see :meth:`codec_cli.Codec.encode_picture`.
         keep_metadata: Keep the ICC profile and EXIF.
         max_pixels: The largest image to accept.
         verbose: Describe each file.
@@ -43,6 +90,8 @@ class Compress(Verb):
     models_dir: Path | None
     threads: int | None
     quality: int | None
+    wish: Wish | None
+    effort: int
     keep_metadata: bool
     max_pixels: int
     verbose: bool
@@ -63,9 +112,14 @@ class Compress(Verb):
         if self._codec is None:
             self._codec = Codec(self.model, models_dir=self.models_dir, threads=self.threads)
         picture = load_picture(source, name, self.max_pixels, self.keep_metadata)
-        data = self._codec.encode_picture(picture, self.quality)
-        notes = (*picture.warnings, LARGER) if len(data) > size else picture.warnings
         height, width = picture.pixels.shape[:2]
+        if self.wish is None:
+            data = self._codec.encode_picture(picture, self.quality, effort=self.effort)
+        else:
+            from codec_cli.target import encode_to
+
+            data = encode_to(self._codec, picture, self.wish.target(size, height * width), self.effort)
+        notes = (*picture.warnings, LARGER) if len(data) > size else picture.warnings
         details = _describe(picture, data) if self.verbose else ""
         return Converted(data, width, height, notes, details)
 

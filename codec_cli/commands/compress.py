@@ -12,6 +12,7 @@ from codec_cli import options
     epilog=options.examples(
         "codec compress photo.png                    # writes photo.bin",
         "codec compress photo.jpg small.bin -q 20",
+        "codec compress photo.jpg --target-size 50KB",
         "codec compress -j 0 pictures/ compressed/   # a whole directory, on all cores",
         "cat photo.png | codec compress - > photo.bin",
     ),
@@ -19,13 +20,48 @@ from codec_cli import options
 @options.quality
 @options.model
 @click.option(
+    "--target-size",
+    metavar="N[KB|MB|%]",
+    help="The best quality within this size: bytes, KB (1000), MB, or percent of the source. [default: none]",
+)
+@click.option(
+    "--target-bpp",
+    type=click.FloatRange(0, min_open=True),
+    help="The best quality within this many bits per pixel. [default: none]",
+)
+@click.option(
+    "--target-psnr",
+    type=float,
+    help="The smallest file with at least this PSNR over R'G'B', in dB. [default: none]",
+)
+@click.option(
+    "--target-ms-ssim",
+    type=click.FloatRange(0, 1),
+    help="The smallest file with at least this MS-SSIM, 0 to 1. [default: none]",
+)
+@click.option(
+    "--effort",
+    type=click.IntRange(1, 6),
+    default=options.DEFAULT_EFFORT,
+    help="How hard to look for fewer bytes: 1 to 3 round, 4 to 6 weigh bits against errors.",
+)
+@click.option(
     "--strip",
     is_flag=True,
     help="Leave out the ICC profile and EXIF. [default: keep both, without thumbnail]",
 )
 @options.batch("names of images")
 @click.pass_context
-def command(ctx: click.Context, batch: options.Batch, quality: int | None, model: str, strip: bool) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    batch: options.Batch,
+    quality: int | None,
+    model: str,
+    effort: int,
+    strip: bool,
+    **targets: str | float | None,
+) -> None:
     """Compress images.
 
     INPUTS are image files of any format that Pillow reads, directories, or - for standard input. One file
@@ -37,15 +73,21 @@ def command(ctx: click.Context, batch: options.Batch, quality: int | None, model
     does not stop the others.
     """
     from codec_cli.commands._batch import convert_all, threads_of
-    from codec_cli.commands._verbs import Compress
+    from codec_cli.commands._verbs import Compress, Wish
     from codec_cli.zoo import Zoo
 
+    given = {name: value for name, value in targets.items() if value is not None}
+    if len(given) + (quality is not None) > 1:
+        raise click.UsageError("give one of --quality and the --target options")
+    wish = Wish.parse(*given.popitem()) if given else None
     info = Zoo(batch.models_dir).info(model)
     verb = Compress(
         model=info,
         models_dir=batch.models_dir,
         threads=threads_of(batch),
         quality=quality,
+        wish=wish,
+        effort=effort,
         keep_metadata=not strip,
         max_pixels=batch.max_pixels,
         verbose=batch.verbose,

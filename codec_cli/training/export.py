@@ -248,7 +248,7 @@ def compare_with_tensorflow(
         exact = networks.analysis(
             constants, config.transforms, tf.constant(cut[None], tf.float32) / 255.0
         ).numpy()[0]
-        ours = codec.latents(cut)[0][1]
+        ours = next(codec.latents(cut))
         for level in (0, len(hats) // 2, len(hats) - 1):
             symbols = _symbols(exact, forward[level])
             equal = min(equal, float(np.mean(symbols == _symbols(ours, forward[level]))))
@@ -392,9 +392,7 @@ def _measure(codec: Codec, images: list[npt.NDArray[np.uint8]], quiet: bool) -> 
 def _half_text(agreement: dict[str, float]) -> str:
     if "fp16_bd_rate_percent" not in agreement:
         return ""
-    return (
-        f" Rounding the weights to fp16 costs {agreement['fp16_bd_rate_percent']:.3f} % BD-rate (two images)."
-    )
+    return f" Rounding the weights to fp16 costs {agreement['fp16_bd_rate_percent']:.3f} % BD-rate."
 
 
 def _card(name: str, facts: dict[str, Any]) -> str:

@@ -1,0 +1,95 @@
+"""Search for the level that meets a target: a size, or a quality.
+
+The analysis runs once; each try only quantizes and codes (and, for a quality, decodes). Size and quality rise
+with the level, so a bisection over the levels takes six tries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from codec_cli.codec import DEFAULT_EFFORT, Codec
+from codec_cli.errors import TargetError
+from codec_cli.images import Picture
+
+SIZE, PSNR, MS_SSIM = "size", "psnr", "ms-ssim"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to reach.
+
+    Attributes:
+        kind: ``size`` (at most ``value`` bytes), ``psnr`` (at least ``value`` dB over R'G'B') or
+            ``ms-ssim`` (at least ``value``, within 0 to 1).
+        value: See ``kind``.
+    """
+
+    kind: str
+    value: float
+
+
+def encode_to(codec: Codec, picture: Picture, target: Target, effort: int = DEFAULT_EFFORT) -> bytes:
+    """Compresses a picture to a target.
+
+    Args:
+        codec: With the model that encodes.
+        picture: What to compress.
+        target: A size gives the best quality within it; a quality gives the smallest file that has it.
+        effort: See :meth:`codec_cli.Codec.encode_picture`.
+
+    Returns:
+        A whole compressed file; never larger than a target size.
+
+    Raises:
+        TargetError: No level is small enough, or none good enough.
+    """
+    latents = list(codec.latents(picture.pixels))
+    tried: dict[int, bytes] = {}
+
+    def pack(level: int) -> bytes:
+        if level not in tried:
+            tried[level] = codec.pack(picture, latents, level, effort)
+        return tried[level]
+
+    top = codec.info.levels - 1
+    if target.kind == SIZE:
+        best = _last(top, lambda level: len(pack(level)) <= target.value)
+        if best is None:
+            raise TargetError(
+                f"the smallest possible file has {len(pack(0))} bytes, more than {target.value:.0f}"
+            )
+        return pack(best)
+
+    measure = _metric(target.kind)
+
+    def good(level: int) -> bool:
+        decoded = codec.decode_picture(pack(level), max_pixels=picture.pixels.size)
+        return measure(picture, decoded) >= target.value
+
+    worst = _last(top, lambda level: not good(level))
+    if worst == top:
+        raise TargetError(f"the model's best level does not reach {target.kind} {target.value:g}")
+    return pack(0 if worst is None else worst + 1)
+
+
+def _last(top: int, holds: Callable[[int], bool]) -> int | None:
+    """The last level of 0..top at which a condition holds that holds up to some level; None if never."""
+    if not holds(0):
+        return None
+    low, high = 0, top + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _metric(kind: str) -> Callable[[Picture, Picture], float]:
+    from codec_cli.evaluation import metrics
+
+    function = {PSNR: metrics.psnr, MS_SSIM: metrics.ms_ssim}[kind]
+    return lambda original, decoded: function(original.pixels, decoded.pixels)
