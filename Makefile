@@ -38,6 +38,9 @@ bench: setup ## speed and memory figures
 kodak: setup ## the README's rate-distortion figures
 	$(BIN)/codec eval $(KODAK) --against jpeg,webp,jpeg444 --json docs/kodak.json
 
+figures: setup ## the README's pictures, from docs/kodak.json
+	$(BIN)/python scripts/figures.py
+
 train-photo: setup ## train the photo model (hours); continue with RUN=... and --resume
 	$(BIN)/codec train $(RUN) --config photo --data $(PHOTOS) --validation $(VALIDATION) $(if $(wildcard $(RUN)/checkpoint.npz),--resume,)
 
@@ -56,4 +59,4 @@ clean: ## remove caches and builds; keeps runs and environments
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-slow lint bench kodak train-photo wheel clean
+.PHONY: help setup demo test test-slow lint bench kodak figures train-photo wheel clean

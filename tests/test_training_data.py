@@ -374,7 +374,8 @@ def test_a_data_set_that_is_too_small_for_validation(shades, tmp_path, count):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("no-such", "not found|failed"), ("nosuch", "not found"), ("tfds:imdb_reviews", "holds no 8-bit")]
+    ("name", "reason"),
+    [("no-such", "not found|failed"), ("nosuch", "not found"), ("tfds:imdb_reviews", "holds no 8-bit")],
 )
 def test_a_data_set_that_does_not_serve(tfds, tmp_path, name, reason):
     config = tiny(f"data.dataset={name}", f"data.data_dir={tmp_path}")

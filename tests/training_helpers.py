@@ -8,22 +8,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "data" / "configs" / "tiny.json"
 MODELS = ROOT / "tests" / "data" / "models"
 SIZES = ((200, 150), (160, 224), (130, 120), (96, 160), (240, 128), (144, 144), (150, 110), (128, 192))
-
-
-def need_tensorflow():
-    """Skips a module where the extra `train` is not installed; returns TensorFlow."""
-    # The extra leaves TensorFlow out where it does not exist (Python 3.12 and later).
-    pytest.importorskip("pydantic", reason="needs the extra `train`")
-    tensorflow = pytest.importorskip("tensorflow", reason="needs the extra `train`")
-    pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
-    return tensorflow
 
 
 def tiny(*overrides):
