@@ -45,7 +45,9 @@ DEFAULT_EFFORT = 5
 # How far the optimisation may go, by effort; 0 is plain rounding, 1 would trust that errors of symbols add up
 # independently. They do not (all shrink towards the centre together), so the best value, found on validation
 # photographs, is far below.
-EFFORT_STRENGTH = {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.2, 5: 0.2, 6: 0.2}
+EFFORT_STRENGTH = {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.2, 5: 0.2, 6: 0.2, 7: 0.0, 8: 0.0, 9: 0.0}
+# Gradient steps on the latents of every tile, by effort.
+EFFORT_STEPS = {7: 100, 8: 300, 9: 1000}
 
 
 def load_entropy_model(info: ModelInfo) -> ContextModel | FactorizedModel:
@@ -245,7 +247,8 @@ class Codec:
             picture: Pixels, alpha, ICC profile and EXIF.
             quality: 1 to 100; the model's default if neither it nor ``level`` is given.
             level: A usable level of the model, instead of a quality.
-            effort: 1 to 3 round plainly; 4 to 6 optimise each symbol's rate against its distortion.
+            effort: 1 to 3 round plainly; 4 to 6 optimise each symbol's rate against its distortion; 7 to 9
+                refine the latents by gradient, which needs the ``train`` extra and minutes.
 
         Returns:
             A whole compressed file.
@@ -255,7 +258,33 @@ class Codec:
             if not 1 <= chosen <= 100:
                 raise ValueError("quality must be within 1..100")
             level = self.info.level_of_quality(chosen)
-        return self.pack(picture, self.latents(picture.pixels), level, effort)
+        latents = self.latents(picture.pixels)
+        if effort in EFFORT_STEPS:
+            latents = self.refined(picture.pixels, latents, level, EFFORT_STEPS[effort])
+        return self.pack(picture, latents, level, effort)
+
+    def refined(
+        self, pixels: npt.NDArray[np.uint8], latents: Iterable[Latents], level: int, steps: int
+    ) -> Iterator[Latents]:
+        """Latents refined for these pixels at this level (see :mod:`codec_cli.training.refine`).
+
+        Raises:
+            ModelError: TensorFlow is missing, or the model has no weights.
+        """
+        try:
+            from codec_cli.training.refine import Refiner
+        except ImportError as error:
+            raise ModelError(
+                f"effort 7 to 9 needs TensorFlow ({error.name} is missing): pip install 'codec-cli[train]'"
+            ) from error
+        refiner = Refiner(self.info)
+        stride, planes = self.info.stride, _to_channels(pixels, self.info.channels)
+        places = [
+            tile for row in grid(*latent_size(pixels.shape[0], pixels.shape[1], stride)) for tile in row
+        ]
+        for (top, left, bottom, right), latent in zip(places, latents, strict=True):
+            shown = planes[top * stride : bottom * stride, left * stride : right * stride]
+            yield refiner(shown, latent, level, steps)
 
     def pack(
         self, picture: Picture, latents: Iterable[Latents], level: int, effort: int = DEFAULT_EFFORT

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codec_cli.codec import DEFAULT_EFFORT, Codec
+from codec_cli import container
+from codec_cli.codec import DEFAULT_EFFORT, EFFORT_STEPS, Codec
 from codec_cli.errors import TargetError
 from codec_cli.images import Picture
 
@@ -45,6 +46,8 @@ def encode_to(codec: Codec, picture: Picture, target: Target, effort: int = DEFA
     Raises:
         TargetError: No level is small enough, or none good enough.
     """
+    if effort in EFFORT_STEPS:
+        return _refined(codec, picture, target, effort)
     latents = list(codec.latents(picture.pixels))
     tried: dict[int, bytes] = {}
 
@@ -72,6 +75,14 @@ def encode_to(codec: Codec, picture: Picture, target: Target, effort: int = DEFA
     if worst == top:
         raise TargetError(f"the model's best level does not reach {target.kind} {target.value:g}")
     return pack(0 if worst is None else worst + 1)
+
+
+def _refined(codec: Codec, picture: Picture, target: Target, effort: int) -> bytes:
+    """Searches quickly, then refines at the level found, if the result still meets a target size."""
+    quick = encode_to(codec, picture, target, DEFAULT_EFFORT)
+    level = container.peek(quick).level
+    better = codec.encode_picture(picture, level=level, effort=effort)
+    return better if target.kind != SIZE or len(better) <= target.value else quick
 
 
 def _last(top: int, holds: Callable[[int], bool]) -> int | None:

@@ -1,11 +1,13 @@
 """docs/FORMAT.md is right: a decoder written from it gives what the tool gives, and refuses the same."""
 
 import ast
+import dataclasses
 import io
 import itertools
 import json
 import re
 import sys
+import zlib
 from pathlib import Path
 
 import constriction
@@ -21,10 +23,12 @@ from helpers import (
     MODELS,
     checksum,
     codec_of,
+    copy_model,
     entropy_of,
     info_of,
     random_symbols,
     resealed,
+    rewrite,
     texture,
 )
 from hypothesis import HealthCheck, given, settings
@@ -33,8 +37,10 @@ from PIL import Image
 
 from codec_cli import codec as codec_module
 from codec_cli import container, context, entropy, transforms, zoo
-from codec_cli.errors import CodecError
+from codec_cli.codec import Codec, load_entropy_model
+from codec_cli.errors import CodecError, FormatError
 from codec_cli.images import Picture
+from codec_cli.zoo import read_info
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "FORMAT.md").read_text(encoding="utf-8")
 GOLDEN_FILES = sorted(path.stem for path in GOLDEN.glob("*.bin"))
@@ -264,7 +270,7 @@ def test_every_frequency_is_that_of_the_library(name):
                 assert state == (lower << 32 * words & (1 << 64) - 1, size << 32 * words)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_the_range_coder_is_that_of_the_library(data):
     choices = data.draw(st.lists(tables(), min_size=1, max_size=3))
@@ -280,7 +286,7 @@ def test_the_range_coder_is_that_of_the_library(data):
     assert encoder.finish() == segment
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(
     counts=tables(),
     words=st.lists(st.sampled_from([0, 1, 2**31, 2**32 - 1]) | st.integers(0, 2**32 - 1), max_size=8),
@@ -334,6 +340,74 @@ def test_the_test_vectors():
 # What is refused.
 
 
+def outcome(decode):
+    try:
+        return decode()
+    except (other.RefusedError, CodecError):
+        return None
+
+
+def varint(value, excess=0):
+    """A varint, with ``excess`` more bytes than it needs."""
+    encoded = []
+    while value >= 128:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*encoded, value | 128, *[128] * (excess - 1), 0] if excess else [*encoded, value])
+
+
+EXCESS = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2])
+SIDES = st.sampled_from([1, 7, 1024, 1025]) | st.sampled_from([0, 2**14, 2**24, 2**24 + 1, 2**32, 2**35 - 1])
+BODIES = st.sampled_from(
+    [zlib.compress(b"a section"), b"", zlib.compress(b"cut")[:-1], zlib.compress(b"more") + b"\0", b"plain"]
+)
+
+
+@st.composite
+def containers(draw):
+    """A file with a correct CRC-32, in which every rule of section 2 may be broken."""
+    width, height = draw(SIDES), draw(SIDES)
+    kinds = draw(st.lists(st.integers(1, 4), max_size=3))
+    kinds = sorted(set(kinds)) if draw(st.booleans()) else kinds
+    flags = draw(st.sampled_from([4 * bool(kinds), 4 * bool(kinds) + 2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 128]))
+    body = b"\xc0\xdc\x01abcd" + bytes([draw(st.sampled_from([0, 3, 255])), flags])
+    body += varint(width, draw(EXCESS)) + varint(height, draw(EXCESS))
+    for kind in kinds:
+        content = draw(BODIES)
+        body += bytes([kind]) + varint(len(content), draw(EXCESS)) + content
+    body += b"\0" * (bool(kinds) or draw(st.booleans()))
+    tiles = min(-(-width // 1024) * -(-height // 1024), 6) + draw(st.sampled_from([0, 0, 0, 0, -1, 1]))
+    for _ in range(tiles):
+        content = draw(st.binary(max_size=3))
+        body += varint(len(content) + draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1])), draw(EXCESS)) + content
+    return resealed(body + bytes(4))
+
+
+@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@given(containers())
+def test_what_one_reads_or_refuses_the_other_does(data):
+    ours = outcome(lambda: container.parse(data, 1024, 1 << 28))
+    theirs = outcome(lambda: other.read_container(data, 16))
+    assert (ours is None) == (theirs is None)
+    if ours is not None:
+        header, sections, segments, _ = theirs
+        assert (header.width, header.height) == (ours.header.width, ours.header.height)
+        flags = ours.header.gray + 2 * ours.header.alpha + 4 * (ours.metadata != container.Metadata())
+        assert (header.fingerprint, header.level, header.flags) == (b"abcd", ours.header.level, flags)
+        metadata = ours.metadata.icc, ours.metadata.exif, ours.metadata.alpha_png
+        assert tuple(map(sections.get, (1, 2, 3))) == metadata
+        assert tuple(segments) == ours.tiles
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_section_of_just_the_largest_size_is_read(more):
+    stream = zlib.compress(bytes(2**24 + more))
+    body = b"\xc0\xdc\x01abcd" + bytes([0, 4, 1, 1])
+    data = resealed(body + b"\1" + varint(len(stream)) + stream + b"\0\0" + bytes(4))
+    assert (outcome(lambda: other.read_container(data, 16)) is None) == bool(more)
+    assert (outcome(lambda: container.parse(data, 1024, 1 << 28)) is None) == bool(more)
+
+
 @pytest.fixture(scope="module")
 def small_files():
     pixels = texture(18, 30)
@@ -350,14 +424,7 @@ def small_files():
     ]
 
 
-def outcome(decode):
-    try:
-        return decode()
-    except (other.RefusedError, CodecError):
-        return None
-
-
-@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_what_one_refuses_the_other_refuses(small_files, data):
     """Files that were changed by someone who then made the CRC-32 right again."""
@@ -392,6 +459,97 @@ def test_every_changed_byte_and_every_cut_is_refused(small_files):
         for bad in (flipped, file[:i], file + file[:i] if i else file[1:]):
             with pytest.raises(other.RefusedError):
                 other.decode(bad, MODELS / name)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_segment_has_one_form_only(name):
+    plane = random_symbols(3, 4)
+    file = file_of(name, 6, plane)
+    _, _, (segment,), _ = other.read_container(file, 16)
+    parsed = container.parse(file, 1024, 1 << 28)
+    last = int.from_bytes(segment[-4:], "little")
+    ends = [b"", b"\0", b"\0\0\0\0", b"\1", b"\0\0\0\0\1"]
+    variants = [segment + end for end in ends] + [segment[:-cut] for cut in (1, 2, 4, 5)]
+    variants += [segment[:-4] + (last + step).to_bytes(4, "little") for step in (-1, 1)]
+    accepted = []
+    for variant in variants:
+        data = container.serialize(dataclasses.replace(parsed, tiles=(variant,)), 1024)
+        theirs = outcome(lambda data=data: other.decode(data, MODELS / name))
+        assert (outcome(lambda data=data: codec_of(name).symbols(data)) is None) == (theirs is None)
+        accepted += [variant] if theirs is not None else []
+    assert accepted == [segment]
+
+
+# Networks and tables that no training gives.
+
+
+@pytest.fixture
+def odd_model(tmp_path):
+    """A function that makes a model of the kind `context` with some arrays replaced."""
+
+    def make(arrays):
+        folder = copy_model(tmp_path / "odd-1")
+        rewrite(folder, tables=arrays)
+        return folder, read_info(folder)
+
+    return make
+
+
+def odd_file(info, level, plane):
+    header = container.Header(info.fingerprint, level, False, False, plane.shape[1] * 16, plane.shape[0] * 16)
+    segment = load_entropy_model(info).encode(plane, level)
+    return container.serialize(container.Container(header, container.Metadata(), (segment,)), 1024)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_network_is_evaluated_alike(odd_model, seed):
+    """Means and scales at both clips, sums below zero, every shift."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for name, array in info_of(CONTEXT).tables.items():
+        if name.startswith("pass"):
+            limit = {"kernel": 600 // (1 + array.shape[0] // 60), "bias": 200_000}.get(name.split("/")[2])
+            values = (
+                rng.integers(-limit, limit + 1, array.shape) if limit else rng.integers(0, 13, array.shape)
+            )
+            arrays[name] = values.astype(array.dtype)
+    folder, info = odd_model(arrays)
+    load_entropy_model(info).check_bounds()
+    plane = np.rint(rng.laplace(0, 40, (6, 5, 24))).astype(np.int16)
+    data = odd_file(info, seed, plane)
+    assert equal(other.decode(data, folder), [plane])
+    assert equal(Codec(info).symbols(data), [plane])
+
+
+def test_a_symbol_beyond_16_bits_is_refused(odd_model):
+    """A file that holds no such symbol decodes; one that does is refused."""
+    minus_one = np.concatenate([np.full(4, -8), np.zeros(4, int)])  # Means of -1, scales of 0.
+    arrays = {
+        "pass-0-1/layer2/kernel": np.zeros((16, 8), np.int16),
+        "pass-0-1/layer2/bias": np.tile(minus_one, (7, 1)).astype(np.int32),
+        "pass-0-1/layer2/shift": np.zeros(8, np.int8),
+        "bank/offsets": np.full(8, -32768, np.int32),
+        "bank/lengths": np.full(8, 3, np.int32),
+        "bank/counts": np.tile([30000, 30000, 5536], 8).astype(np.uint16),
+    }
+    folder, info = odd_model(arrays)
+    plane = np.zeros((1, 2, 24), np.int16)
+    plane[0, 1, :4] = -32768
+    good = odd_file(info, 0, plane)
+    assert equal(other.decode(good, folder), [plane])
+
+    model = other.ContextModel(info.facts, other.load_arrays(folder), 0)
+    encoder = other.RangeEncoder()
+    for table in model.first:
+        encoder.put(table.lefts, -table.offset)
+    for entry in (0, 1, 1, 1):  # Of table 0 for all four: -32768 - 1 + entry.
+        encoder.put(model.bank[0].lefts, entry)
+    parsed = container.parse(good, 1024, 1 << 28)
+    bad = container.serialize(dataclasses.replace(parsed, tiles=(encoder.finish(),)), 1024)
+    with pytest.raises(other.RefusedError, match="a symbol is out of range"):
+        other.decode(bad, folder)
+    with pytest.raises(FormatError, match="a symbol is out of range"):
+        Codec(info).symbols(bad)
 
 
 # The worked example.

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from training_helpers import picture, pictures, tiny
+from training_helpers import SMALL, picture, pictures, tiny
 
 pytest.importorskip("pydantic", reason="needs the extra `train`")
 pytest.importorskip("tensorflow", reason="needs the extra `train`")
@@ -241,7 +241,7 @@ def test_image_i_is_coded_at_level_i_modulo_levels(params):
     bpp, mse = metrics["bpp"].numpy(), metrics["mse"].numpy()
     np.testing.assert_array_equal(bpp[[0, 2]], plain["bpp"].numpy()[[0, 2]])
     np.testing.assert_array_equal(mse[[0, 2]], plain["mse"].numpy()[[0, 2]])
-    assert bpp[1] > 1.5 * plain["bpp"][1]
+    assert bpp[1] > 1.1 * plain["bpp"][1]
     assert mse[1] > 10 * plain["mse"][1]
     lambdas = np.array(config.levels.lambdas)
     np.testing.assert_allclose(metrics["loss"], bpp + lambdas * mse, rtol=1e-5)
@@ -353,38 +353,27 @@ def random_contexts(params):
     return tensors(given), [0, 4, 12, 24], 6
 
 
-def test_context_passes_see_only_what_is_decoded(random_contexts):
+@pytest.mark.parametrize(("group", "half"), context.passes(tiny()))
+def test_a_pass_sees_only_what_is_decoded_before(random_contexts, group, half):
     config, given, starts, side = tiny(EXACT), *random_contexts
-    even = context.checkerboard(side, side)
-    first = even[0, :, :, 0].astype(bool)
-    symbols = np.round(np.random.default_rng(2).normal(0, 6, (1, side, side, 24))).astype(np.float32)
-
-    def order(channel, row, column):
-        group = int(np.searchsorted(starts, channel, "right")) - 1
-        return 2 * group + (0 if first[row, column] else 1)
-
-    with tf.GradientTape(persistent=True) as tape:
-        symbols = tf.constant(symbols)
-        tape.watch(symbols)
-        outputs = {}
-        for g, h in context.passes(config):
-            known = [context.features(symbols[..., : starts[g]])] if g else []
-            if h:
-                known.append(
-                    context.features(
-                        symbols[..., starts[g] : starts[g + 1]] * context.checkerboard(side, side)
-                    )
-                )
-            mean, scale = context.network(
-                given, f"context/pass-{g}-{h}", tf.concat(known, -1), tf.constant([[1.0, 0, 0]])
-            )
-            mask = context.checkerboard(side, side)
-            outputs[g, h] = tf.reduce_sum((mean + scale) * (mask if h == 0 else 1 - mask))
-    for (g, h), out in outputs.items():
-        gradient = tape.gradient(out, symbols).numpy()[0]
-        seen = {order(c, y, x) for y, x, c in np.argwhere(gradient != 0)}
-        assert seen
-        assert max(seen) < 2 * g + h
+    name = f"context/pass-{group}-{half}/"
+    given = {
+        # The other passes ignore what they see.
+        key: value if key.startswith(name) or not key.endswith("layer2/kernel") else tf.zeros_like(value)
+        for key, value in given.items()
+    }
+    first = context.checkerboard(side, side)[0, :, :, 0].astype(bool)
+    symbols = np.round(np.random.default_rng(2).normal(0, 6, (1, 3, side, side, 24))).astype(np.float32)
+    rounded = tf.constant(symbols)
+    with tf.GradientTape() as tape:
+        tape.watch(rounded)
+        total = context.rate_bits(given, config, tf.constant(symbols), rounded)
+    places = np.argwhere(tape.gradient(total, rounded).numpy()[0] != 0)
+    seen = {
+        (int(np.searchsorted(starts, channel, "right")) - 1, int(not first[y, x]))
+        for _, y, x, channel in places
+    }
+    assert seen == {(g, h) for g in range(3) for h in (0, 1) if g < group or (g == group and h < half)}
 
 
 def test_rate_of_contexts_is_the_sum_of_its_passes(random_contexts):
@@ -459,12 +448,14 @@ def test_the_step_is_the_same_eager_and_as_a_function(kind, patches):
 
 
 def test_the_step_is_the_same_under_xla(patches):
-    check_compiled(tiny(EXACT, "entropy.kind=factorized"), patches, jit=True)
+    # XLA compiles every operation: few of them here, all in the slow test.
+    check_compiled(tiny(EXACT, *SMALL, "entropy.filters=[3]"), patches, jit=True)
 
 
 @pytest.mark.slow
-def test_the_step_with_contexts_is_the_same_under_xla(patches):
-    check_compiled(tiny(EXACT), patches, jit=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_step_is_the_same_under_xla(kind, patches):
+    check_compiled(tiny(EXACT, f"entropy.kind={kind}"), patches, jit=True)
 
 
 def test_every_parameter_gets_a_finite_gradient(kind, patches):

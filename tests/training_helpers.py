@@ -13,6 +13,8 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "data" / "configs" / "tiny.json"
 MODELS = ROOT / "tests" / "data" / "models"
+# What makes the tiny configuration compile fast.
+SMALL = ("entropy.kind=factorized", "transforms.analysis.0.blocks=0", "transforms.synthesis.0.blocks=0")
 SIZES = ((200, 150), (160, 224), (130, 120), (96, 160), (240, 128), (144, 144), (150, 110), (128, 192))
 
 

@@ -41,9 +41,9 @@ from codec_cli import options
 )
 @click.option(
     "--effort",
-    type=click.IntRange(1, 6),
+    type=click.IntRange(1, 9),
     default=options.DEFAULT_EFFORT,
-    help="How hard to look for fewer bytes: 1 to 3 round, 4 to 6 weigh bits against errors.",
+    help="1 to 3 round, 4 to 6 weigh bits against errors, 7 to 9 search by gradient (slow, train extra).",
 )
 @click.option(
     "--strip",

@@ -137,29 +137,59 @@ def logistic_bits(symbols: tf.Tensor, mean: tf.Tensor, log2_scale: tf.Tensor) ->
     return log_mass * (-1 / math.log(2))
 
 
+def pass_bits(
+    params: Params,
+    config: Config,
+    coded: tf.Tensor,
+    seen: tf.Tensor,
+    level_weights: tf.Tensor,
+    dtype: tf.DType = tf.float32,
+) -> tf.Tensor:
+    """Bits of each image in all passes that have a network.
+
+    Args:
+        params: All parameters by name.
+        config: The configuration.
+        coded: float32 (batch, height, width, channels), what is coded (noisy in training).
+        seen: The same shape, what contexts see (rounded).
+        level_weights: float32 (batch, levels).
+        dtype: Precision of the hidden layers.
+
+    Returns:
+        float32 (batch,).
+    """
+    groups = config.entropy.context.groups
+    starts = np.concatenate([[0], np.cumsum(groups)])
+    first = tf.constant(checkerboard(coded.shape[1], coded.shape[2]))
+    total = tf.zeros(coded.shape[:1])
+    for g, h in passes(config):
+        begin, end = int(starts[g]), int(starts[g + 1])
+        known = [features(seen[..., :begin])] if begin else []
+        if h:
+            known.append(features(seen[..., begin:end] * first))
+        mean, scale = network(params, f"context/pass-{g}-{h}", tf.concat(known, -1), level_weights, dtype)
+        # Bounds whose gradient still leads back inside.
+        scale = tfc.upper_bound(tfc.lower_bound(scale, LOG2_SCALE_MIN), LOG2_SCALE_MAX)
+        mask = first if h == 0 else 1 - first
+        total += tf.reduce_sum(logistic_bits(coded[..., begin:end], mean, scale) * mask, (1, 2, 3))
+    return total
+
+
 def rate_bits(params: Params, config: Config, noisy: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:
     """Bits of each image under the context model; see :func:`codec_cli.training.model.rate_bits`."""
     dtype = tf.bfloat16 if config.run.precision == "bfloat16" else tf.float32
     repeats, levels, height, width, channels = noisy.shape
     groups = config.entropy.context.groups
-    starts = np.concatenate([[0], np.cumsum(groups)])
     first = tf.constant(checkerboard(height, width))
-    flat_noisy = tf.reshape(noisy, (-1, height, width, channels))
-    flat_rounded = tf.reshape(rounded, (-1, height, width, channels))
-    level_weights = tf.tile(tf.eye(levels), (repeats, 1))
-
     density = prior.build_prior(params, (levels, groups[0]), config.entropy.filters)
     bits = prior.bits(density, noisy[..., : groups[0]]) * first[:, :, :, :, None]
-    total = tf.reduce_sum(bits, (1, 2, 4))
-    for g, h in passes(config):
-        begin, end = int(starts[g]), int(starts[g + 1])
-        known = [features(flat_rounded[..., :begin])] if begin else []
-        if h:
-            known.append(features(flat_rounded[..., begin:end] * first))
-        mean, scale = network(params, f"context/pass-{g}-{h}", tf.concat(known, -1), level_weights, dtype)
-        # Bounds whose gradient still leads back inside.
-        scale = tfc.upper_bound(tfc.lower_bound(scale, LOG2_SCALE_MIN), LOG2_SCALE_MAX)
-        mask = first if h == 0 else 1 - first
-        bits = logistic_bits(flat_noisy[..., begin:end], mean, scale) * mask
-        total += tf.reshape(tf.reduce_sum(bits, (1, 2, 3)), (repeats, levels))
-    return total
+    flat = (-1, height, width, channels)
+    others = pass_bits(
+        params,
+        config,
+        tf.reshape(noisy, flat),
+        tf.reshape(rounded, flat),
+        tf.tile(tf.eye(levels), (repeats, 1)),
+        dtype,
+    )
+    return tf.reduce_sum(bits, (1, 2, 4)) + tf.reshape(others, (repeats, levels))

@@ -1,0 +1,140 @@
+"""Latents refined for one image by gradient: the highest efforts of the encoder.
+
+Stochastic Gumbel annealing (Yang, Bamler, Mandt 2020, "Improving inference for neural image compression"):
+every latent is a relaxed choice between the integers below and above it; the temperature falls until the
+choice is firm. Rate and distortion are the training loss, for this one image. The decoder does not know.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from codec_cli import zoo
+from codec_cli.errors import ModelError
+from codec_cli.training import context, levels, networks, prior
+from codec_cli.training.config import Config
+from codec_cli.training.networks import Params
+
+WEIGHTS = "weights.npz"
+LEARNING_RATE = 0.02
+# Temperatures of the relaxed choice, falling geometrically.
+FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.5, 0.02
+EDGE = 1e-4
+
+
+class Refiner:
+    """Refines latents with a model's float networks.
+
+    Args:
+        info: A model folder with ``weights.npz``.
+
+    Raises:
+        ModelError: The folder has no weights.
+    """
+
+    def __init__(self, info: zoo.ModelInfo) -> None:
+        if WEIGHTS not in info.facts["files"] or "config" not in info.facts:
+            raise ModelError(f"{info.path}: has no weights for refinement; use --effort 6 or less")
+        self._config = Config.model_validate(info.facts["config"])
+        self._info = info
+        params = {name: value.astype(np.float32) for name, value in info.arrays(WEIGHTS).items()}
+        self._forward, self._inverse = levels.gains(self._config, params)
+        self._hats = levels.hat_weights(self._config)
+        self._lambdas = np.exp(self._hats @ np.log(self._config.levels.lambdas))
+        self._params: Params = {name: tf.constant(value) for name, value in params.items()}
+
+    def __call__(
+        self, pixels: npt.NDArray[np.uint8], latents: npt.NDArray[np.float32], level: int, steps: int
+    ) -> npt.NDArray[np.float32]:
+        """Refines the latents of one tile.
+
+        Args:
+            pixels: uint8 (height, width, channels), what the tile shows, at most ``stride`` times its size.
+            latents: float32 (rows, columns, latent_channels), without gain: where the search starts.
+            level: Usable level.
+            steps: Number of gradient steps.
+
+        Returns:
+            float32, the shape of ``latents``; times the level's gain, they are integers.
+        """
+        gain = self._forward[level]
+        target = tf.constant(pixels[None].astype(np.float32) / 255)
+        worth = float(self._lambdas[level] * 255**2 / pixels.shape[2])
+        value = latents[None] * gain
+        first, second = np.zeros_like(value), np.zeros_like(value)
+        step_function = self._step(level)
+        state = tuple(tf.constant(part) for part in (value, first, second))
+        for step in range(steps):
+            share = step / max(1, steps - 1)
+            temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** share
+            state = step_function(
+                *state, target, *(tf.constant(v, tf.float32) for v in (temperature, worth, step + 1))
+            )
+        return np.asarray(np.rint(state[0].numpy()[0]) / gain, np.float32)
+
+    def _step(self, level: int) -> tf.types.experimental.GenericFunction:
+        config = self._config
+        weights = tf.constant(self._hats[level][None])
+        inverse = tf.constant(self._inverse[level])
+
+        @tf.function(autograph=False)
+        def step(
+            value: tf.Tensor,
+            first: tf.Tensor,
+            second: tf.Tensor,
+            target: tf.Tensor,
+            temperature: tf.Tensor,
+            worth: tf.Tensor,
+            count: tf.Tensor,
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(value)
+                relaxed = _relaxed_choice(value, temperature)
+                image = networks.synthesis(self._params, config.transforms, relaxed * inverse, weights)
+                image = image[:, : target.shape[1], : target.shape[2]]
+                loss = self._bits(relaxed, level) + worth * tf.reduce_sum(tf.square(image - target))
+            gradient = tape.gradient(loss, value)
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.99 * second + 0.01 * tf.square(gradient)
+            change = (first / (1 - tf.pow(0.9, count))) / (tf.sqrt(second / (1 - tf.pow(0.99, count))) + 1e-8)
+            return value - LEARNING_RATE * change, first, second
+
+        return step
+
+    def _bits(self, symbols: tf.Tensor, level: int) -> tf.Tensor:
+        config = self._config
+        trained = len(config.levels.lambdas)
+        factorized = config.entropy.kind == "factorized"
+        channels = config.transforms.latent_channels if factorized else config.entropy.context.groups[0]
+        density = prior.build_prior(self._params, (trained, channels), config.entropy.filters)
+        # Between trained levels: the nearest one's prior on a rescaled grid, as in the stored tables.
+        between = config.levels.between + 1
+        nearest = min(trained - 1, round(level / between))
+        ratio = self._forward[nearest * between, :channels] / self._forward[level, :channels]
+        grid = tf.tile(symbols[..., :channels][..., None, :], (1, 1, 1, trained, 1))
+        lower, upper = ((grid + edge) * ratio for edge in (-0.5, 0.5))
+        below = density.base.cdf(upper) - density.base.cdf(lower)
+        above = density.base.survival_function(lower) - density.base.survival_function(upper)
+        # The smaller tail keeps its precision.
+        mass = tf.where(density.base.cdf(lower) > 0.5, above, below)
+        bits = -tf.math.log(mass[..., nearest, :] + 1e-9) / np.log(2)
+        if factorized:
+            return tf.reduce_sum(bits)
+        half = tf.constant(context.checkerboard(symbols.shape[1], symbols.shape[2]))
+        others = context.pass_bits(
+            self._params, config, symbols, symbols, tf.constant(self._hats[level][None])
+        )
+        return tf.reduce_sum(bits * half) + tf.reduce_sum(others)
+
+
+def _relaxed_choice(value: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+    """A sample between floor and ceiling of each value, firmer as the temperature falls."""
+    below = tf.floor(value)
+    part = tf.clip_by_value(value - below, EDGE, 1 - EDGE)
+    logits = tf.stack([-tf.atanh(part), -tf.atanh(1 - part)], -1) / temperature
+    uniform = tf.random.uniform(tf.shape(logits), 1e-6, 1 - 1e-6)
+    gumbel = -tf.math.log(-tf.math.log(uniform))
+    share = tf.nn.softmax((logits + gumbel) / temperature, -1)[..., 1]
+    return below + share
