@@ -63,13 +63,15 @@ def load_entropy_model(info: ModelInfo) -> ContextModel | FactorizedModel:
                 if (g, h) != (0, 0):
                     layers = [_layer(arrays, f"pass-{g}-{h}/layer{i}") for i in range(3)]
                     networks[g, h] = Network((layers[0], layers[1], layers[2]))
-        return ContextModel(
+        model = ContextModel(
             groups,
             _level_tables(arrays, info.levels, groups[0]),
             Tables(arrays["bank/offsets"], arrays["bank/lengths"], arrays["bank/counts"]),
             arrays["magnitude"].astype(np.float32),
             networks,
         )
+        model.check_shapes(info.levels, int(info.facts["latent_channels"]))
+        return model
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ModelError(f"{info.path}: the entropy tables are incomplete") from error
 
@@ -103,7 +105,9 @@ class _Loaded:
             self.level_weights: Floats = tables["level_weights"]
         except KeyError as error:
             raise ModelError(f"{info.path}: the tables are incomplete") from error
-        if self.gain.shape != shape or self.inverse_gain.shape != shape:
+        trained = (info.levels, int(info.facts["trained_levels"]))
+        shapes = (self.gain.shape, self.inverse_gain.shape, self.level_weights.shape)
+        if shapes != (shape, shape, trained):
             raise ModelError(f"{info.path}: the gains have the wrong shape")
 
     @cached_property
@@ -451,6 +455,9 @@ def _decode_alpha(png: bytes | None, header: container.Header, name: str) -> npt
     start = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBB", header.width, header.height, 8, 0)
     if png[: len(start)] != start:
         raise FormatError("damaged: the alpha plane does not fit the image")
+    # Chunks that could turn the plane or add transparency have no place in it.
+    if b"eXIf" in png or b"tRNS" in png:
+        raise FormatError("damaged: the alpha plane has chunks that it must not have")
     try:
         plane = load_picture(png, name, header.width * header.height, keep_metadata=False)
     except ImageError as error:

@@ -118,6 +118,33 @@ class ContextModel:
     magnitude: Floats
     networks: dict[tuple[int, int], Network]
 
+    def check_shapes(self, levels: int, channels: int) -> None:
+        """Raises :class:`ModelError` unless all parts fit each other.
+
+        Args:
+            levels: Usable levels of the model.
+            channels: Its latent channels.
+        """
+        good = (
+            sum(self.groups) == channels
+            and self.magnitude.shape == (INPUT_CLIP + 1,)
+            and len(self.bank.lengths) >= FRACTIONS
+            and len(self.bank.lengths) % FRACTIONS == 0
+            and all(len(tables.lengths) == self.groups[0] for tables in self.first)
+        )
+        for (g, h), network in self.networks.items():
+            width = 2 * sum(self.groups[:g]) * len(ALL_TAPS) + (
+                2 * self.groups[g] * len(CROSS_TAPS) if h else 0
+            )
+            for layer in network.layers:
+                outputs = layer.kernel.shape[-1]
+                good = good and layer.kernel.shape == (width, outputs)
+                good = good and layer.bias.shape == (levels, outputs) and layer.scale.shape == (outputs,)
+                width = outputs
+            good = good and width == 2 * self.groups[g]
+        if not good:
+            raise ModelError("the context networks do not fit the model")
+
     def check_bounds(self) -> None:
         """Proves from the weights that every sum stays below 2^24 (raises :class:`ModelError`)."""
         largest_magnitude = float(np.abs(self.magnitude).max())
@@ -128,9 +155,7 @@ class ContextModel:
             inputs = np.concatenate(known + own)
             for i, layer in enumerate(network.layers):
                 if layer.kernel.shape[0] != len(inputs):
-                    raise ModelError(
-                        f"pass-{g}-{h}/layer{i}: {layer.kernel.shape[0]} inputs, not {len(inputs)}"
-                    )
+                    raise ModelError(f"pass-{g}-{h}/layer{i}: expected {len(inputs)} inputs")
                 layer.check_bound(inputs, f"pass-{g}-{h}/layer{i}")
                 inputs = np.full(layer.kernel.shape[1], float(ACTIVATION_MAX))
 

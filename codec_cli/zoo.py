@@ -158,11 +158,21 @@ class ModelInfo:
             raise ModelError(f"{self.path / name}: damaged; install the model again") from error
 
     def verify(self) -> None:
-        """Recomputes all checksums and the fingerprint; raises :class:`ModelError` naming what differs."""
+        """Recomputes checksums, fingerprint and the context networks' bounds.
+
+        Raises:
+            ModelError: Names what differs, or a sum that float32 would not keep exact.
+        """
+        from codec_cli.codec import load_entropy_model
+        from codec_cli.context import ContextModel
+
         for name in self.facts["files"]:
             self.read(name)
         if fingerprint(self.facts, self.tables, self.read(SYNTHESIS)) != self.fingerprint_full:
             raise ModelError(f"{self.path}: the fingerprint does not match the contents")
+        entropy = load_entropy_model(self)
+        if isinstance(entropy, ContextModel):
+            entropy.check_bounds()
 
     def size_bytes(self) -> int:
         """Bytes on disk of the whole folder."""
@@ -189,6 +199,8 @@ def read_info(folder: Path) -> ModelInfo:
     good = (
         all(isinstance(facts[name], int) and 0 <= facts[name] <= 65536 for name in whole)
         and facts["kind"] in ("factorized", "context")
+        and isinstance(facts["groups"], list)
+        and all(type(size) is int and size > 0 for size in facts["groups"])
         and isinstance(facts["files"], dict)
         and all(name in facts["files"] for name in (TABLES, ANALYSIS, SYNTHESIS))
         and all(Path(name).name == name for name in facts["files"])
@@ -197,6 +209,8 @@ def read_info(folder: Path) -> ModelInfo:
         and set(facts["fingerprint"]) <= set("0123456789abcdef")
         and 1 <= facts["levels"] <= 256
         and facts["stride"] >= 1
+        # Decoding holds one row of tiles above and below.
+        and facts["synthesis_halo"] <= 64
         and facts["channels"] in (1, 3)
     )
     if not good:
@@ -206,7 +220,7 @@ def read_info(folder: Path) -> ModelInfo:
 
 def _split(name: str) -> tuple[str, int]:
     base, dash, number = name.rpartition("-")
-    return (base, int(number)) if dash and number.isdigit() else (name, -1)
+    return (base, int(number)) if dash and number.isdecimal() and number.isascii() else (name, -1)
 
 
 class Zoo:

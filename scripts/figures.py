@@ -82,29 +82,33 @@ def print_tables(report: dict) -> None:
         print(f"| {row['setting']} | {row['bpp']:.3f} | {row['psnr_rgb_db']:.2f} | {row['ms_ssim_db']:.2f} |")
 
 
+def at_least(original: np.ndarray, size: int, kind: str, **options: object) -> tuple[np.ndarray, int]:
+    """(decoded, bytes) at the lowest quality whose file is not below a size."""
+    for setting in range(1, 101):
+        stream = io.BytesIO()
+        Image.fromarray(original).save(stream, kind, quality=setting, **options)
+        if stream.tell() >= size:
+            break
+    with Image.open(stream) as image:
+        return np.asarray(image.convert("RGB")), stream.tell()
+
+
 def draw_comparison(target: Path, quality: int) -> None:
-    """Original, JPEG and ours side by side, JPEG at the first size that is not below ours."""
+    """Original, JPEG, WebP and ours side by side, the others at the first size that is not below ours."""
     from skimage import data
 
     original = data.astronaut()
     codec = Codec()
     ours = codec.encode(original, quality=quality)
-    for setting in range(1, 96):
-        stream = io.BytesIO()
-        Image.fromarray(original).save(stream, "JPEG", quality=setting, optimize=True)
-        if stream.tell() >= len(ours):
-            break
-    with Image.open(stream) as image:
-        jpeg = np.asarray(image)
-    decoded = codec.decode(ours)
-    top, left, size = 0, 90, 320
-    font = ImageFont.load_default(size=17)
+    top, left, size = 0, 110, 260
+    font = ImageFont.load_default(size=14)
     panels = (
         ("original", original, None),
-        ("JPEG", jpeg, stream.tell()),
-        ("codec", decoded, len(ours)),
+        ("JPEG", *at_least(original, len(ours), "JPEG", optimize=True)),
+        ("WebP", *at_least(original, len(ours), "WEBP", method=6)),
+        ("codec", codec.decode(ours), len(ours)),
     )
-    canvas = Image.new("RGB", (3 * size + 20, size + 30), "white")
+    canvas = Image.new("RGB", (len(panels) * (size + 10) - 10, size + 30), "white")
     draw = ImageDraw.Draw(canvas)
     for i, (name, pixels, count) in enumerate(panels):
         canvas.paste(Image.fromarray(pixels[top : top + size, left : left + size]), (i * (size + 10), 30))
@@ -112,7 +116,7 @@ def draw_comparison(target: Path, quality: int) -> None:
         draw.text((i * (size + 10) + 4, 5), text, "black", font)
     canvas.save(target, optimize=True)
     print(
-        f"{target}: JPEG quality {setting}, {stream.tell()} bytes; codec quality {quality}, {len(ours)} bytes"
+        f"{target}: quality {quality},", ", ".join(f"{name} {count} bytes" for name, _, count in panels[1:])
     )
 
 

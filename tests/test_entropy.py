@@ -195,7 +195,7 @@ class TestIndependentDecoder:
         segment = segment[: len(segment) - cut] + more
         try:
             expected = self.read(segment, [part])
-        except independent_decoder.Refused:
+        except independent_decoder.RefusedError:
             with pytest.raises(FormatError):
                 decoded(segment, [part])
         else:

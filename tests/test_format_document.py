@@ -399,13 +399,48 @@ def test_what_one_reads_or_refuses_the_other_does(data):
         assert tuple(segments) == ours.tiles
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_a_section_of_just_the_largest_size_is_read(more):
-    stream = zlib.compress(bytes(2**24 + more))
-    body = b"\xc0\xdc\x01abcd" + bytes([0, 4, 1, 1])
-    data = resealed(body + b"\1" + varint(len(stream)) + stream + b"\0\0" + bytes(4))
-    assert (outcome(lambda: other.read_container(data, 16)) is None) == bool(more)
-    assert (outcome(lambda: container.parse(data, 1024, 1 << 28)) is None) == bool(more)
+def described(flags, width, height, tail):
+    return resealed(
+        b"\xc0\xdc\x01abcd" + bytes([0, flags]) + varint(width) + varint(height) + tail + bytes(4)
+    )
+
+
+def section(kind, stream):
+    return bytes([kind]) + varint(len(stream)) + stream
+
+
+ICC, LARGEST = zlib.compress(b"icc"), bytes(2**24)
+
+
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        (described(0, 1, 2**24, bytes(2**14)), True),
+        (described(0, 1, 2**24 + 1, bytes(2**14 + 1)), False),
+        (described(0, 2**24, 1, bytes(2**14)), True),
+        (described(0, 2**24 + 1, 1, bytes(2**14 + 1)), False),
+        (described(0, 2**14, 2**14, bytes(256)), True),
+        (described(0, 2**14 + 1, 2**14, bytes(272)), False),
+        (described(4, 0, 1, section(1, ICC) + b"\0"), False),
+        (described(4, 1, 0, section(1, ICC) + b"\0"), False),
+        (described(4, 1, 1, section(1, ICC) + section(2, ICC) + b"\0\0"), True),
+        (described(4, 1, 1, section(1, ICC) + section(1, ICC) + b"\0\0"), False),
+        (described(4, 1, 1, section(2, ICC) + section(1, ICC) + b"\0\0"), False),
+        (described(4, 1, 1, section(2, ICC + b"\0") + b"\0\0"), False),
+        (described(4, 1, 1, section(2, ICC + ICC) + b"\0\0"), False),
+        (described(4, 1, 1, section(2, ICC[:-1]) + b"\0\0"), False),
+        (described(4, 1, 1, section(2, b"") + b"\0\0"), False),
+        (described(6, 1, 1, section(3, b"") + b"\0\0"), True),
+        (described(4, 1, 1, section(3, b"") + b"\0\0"), False),
+        (described(4, 1, 1, section(4, ICC) + b"\0\0"), False),
+        *[(described(1 << bit, 1, 1, b"\0"), bit < 2) for bit in range(8)],
+        (described(4, 1, 1, section(1, zlib.compress(LARGEST)) + b"\0\0"), True),
+        (described(4, 1, 1, section(1, zlib.compress(LARGEST + b"\0")) + b"\0\0"), False),
+    ],
+)
+def test_the_limits_are_the_same(data, read):
+    assert (outcome(lambda: other.read_container(data, 16)) is not None) == read
+    assert (outcome(lambda: container.parse(data, 1024, codec_module.DEFAULT_MAX_PIXELS)) is not None) == read
 
 
 @pytest.fixture(scope="module")

@@ -426,10 +426,14 @@ def round_trip(folder):
 
 
 HOSTILE = [None, True, "7", "", [7], {}, 7.5, -1, 0, 1 << 16, 1 << 40, 10**30, 1e400, float("nan")]
-NUMBERS = (
-    *("levels", "trained_levels", "stride", "channels", "latent_channels", "synthesis_halo", "analysis_halo"),
-    "default_level",
-)
+MAY_BE_ZERO = ("synthesis_halo", "analysis_halo", "default_level")
+NUMBERS = ("levels", "trained_levels", "stride", "channels", "latent_channels", *MAY_BE_ZERO)
+HOSTILE_NUMBERS = [
+    pytest.param(field, value, id=f"{field}={value!r}")
+    for field in NUMBERS
+    for value in HOSTILE
+    if not (value == 0 and field in MAY_BE_ZERO)
+]
 
 
 class TestHostileDescriptions:
@@ -475,16 +479,13 @@ class TestHostileDescriptions:
             read_info(folder)
         one_line(caught)
 
-    @pytest.mark.parametrize("value", HOSTILE, ids=str)
-    @pytest.mark.parametrize("field", NUMBERS)
+    @pytest.mark.parametrize(("field", "value"), HOSTILE_NUMBERS)
     def test_numbers(self, field, value, tmp_path):
         """Whoever wrote the number into the description also made the fingerprint right."""
-        if value == 0 and field in ("analysis_halo", "synthesis_halo", "default_level"):
-            pytest.skip("a proper value, of another model")
         folder = copy_model(tmp_path / "model-1")
         rewrite(folder, facts={field: value})
         with pytest.raises(ModelError) as caught:
-            read_info(folder) if value == 1 << 16 else round_trip(folder)
+            read_info(folder) if (field, value) == ("stride", 1 << 16) else round_trip(folder)
         one_line(caught)
 
     @pytest.mark.parametrize("stride", [1, 8, 15, 17, 32])

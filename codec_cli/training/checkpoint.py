@@ -16,8 +16,6 @@ from codec_cli.training.networks import Arrays
 
 FILE = "checkpoint.npz"
 CONFIG = "config.json"
-# What numpy may raise on a file that is no archive, or a damaged one.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def save(run: Path, state: dict[str, Arrays], step: int, seconds: float) -> None:
@@ -43,18 +41,33 @@ def save(run: Path, state: dict[str, Arrays], step: int, seconds: float) -> None
 
 def load(run: Path) -> tuple[dict[str, Arrays], int, float]:
     """Reads what :func:`save` wrote: (state, step, seconds). Raises :class:`TrainingError`."""
+    arrays = read_arrays(run / FILE, "no readable checkpoint")
+    state: dict[str, Arrays] = {}
+    for key, value in arrays.items():
+        if not key.startswith("!"):
+            part, _, name = key.partition("/")
+            state.setdefault(part, {})[name] = value
+    if not {"params", "ema"} <= state.keys() or not {"!step", "!seconds"} <= arrays.keys():
+        raise TrainingError(f"{run / FILE}: no readable checkpoint (it holds no weights)")
+    return state, int(arrays["!step"]), float(arrays["!seconds"])
+
+
+def read_arrays(path: Path, complaint: str) -> Arrays:
+    """All arrays of an npz file.
+
+    Args:
+        path: The file.
+        complaint: What to say of a file that is missing, damaged or something else.
+
+    Raises:
+        TrainingError: "PATH: COMPLAINT (reason)".
+    """
     try:
-        with np.load(run / FILE, allow_pickle=False) as archive:
-            state: dict[str, Arrays] = {}
-            for key in archive.files:
-                if not key.startswith("!"):
-                    part, _, name = key.partition("/")
-                    state.setdefault(part, {})[name] = archive[key]
-            if not {"params", "ema"} <= state.keys():
-                raise ValueError("it holds no weights")
-            return state, int(archive["!step"]), float(archive["!seconds"])
-    except UNREADABLE as error:
-        raise TrainingError(f"{run / FILE}: no readable checkpoint ({error})") from error
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise TrainingError(f"{path}: {complaint} ({reason})") from error
 
 
 def load_run_config(run: Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -85,15 +98,11 @@ def collect(config: Config, files: list[Path], run: Path, facts: dict[str, objec
         part for path in files for part in (sorted(path.glob("weights-*.npz")) if path.is_dir() else [path])
     ]
     for path in parts:
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                for key in archive.files:
-                    if key.startswith("ema/"):
-                        averaged[key.removeprefix("ema/")] = archive[key]
-                    elif key == "step":
-                        step = int(archive[key])
-        except UNREADABLE as error:
-            raise TrainingError(f"{path}: no readable weights ({error})") from error
+        for key, value in read_arrays(path, "no readable weights").items():
+            if key.startswith("ema/"):
+                averaged[key.removeprefix("ema/")] = value
+            elif key == "step":
+                step = int(value)
     if not averaged:
         raise TrainingError("the collected files hold no averaged weights (ema/...)")
     from codec_cli.training.model import init_params

@@ -44,12 +44,8 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
     if start_from is None:
         return fresh
     info = zoo.Zoo().info(start_from)
-    path = info.path / "weights.npz"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            given = {name: archive[name].astype(np.float32) for name in archive.files}
-    except checkpoint.UNREADABLE as error:
-        raise TrainingError(f"{path}: no weights to start from ({error})") from error
+    arrays = checkpoint.read_arrays(info.path / "weights.npz", "no weights to start from")
+    given = {name: value.astype(np.float32) for name, value in arrays.items()}
     for name in sorted(fresh.keys() | given.keys()):
         if name in fresh and name in given and fresh[name].shape == given[name].shape:
             fresh[name] = given[name]
