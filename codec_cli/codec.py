@@ -106,8 +106,9 @@ class _Loaded:
         except KeyError as error:
             raise ModelError(f"{info.path}: the tables are incomplete") from error
         trained = (info.levels, int(info.facts["trained_levels"]))
-        shapes = (self.gain.shape, self.inverse_gain.shape, self.level_weights.shape)
-        if shapes != (shape, shape, trained):
+        parts = (self.gain, self.inverse_gain, self.level_weights)
+        fit = all(part.shape == wanted for part, wanted in zip(parts, (shape, shape, trained), strict=True))
+        if not fit or any(part.dtype != np.float32 for part in parts):
             raise ModelError(f"{info.path}: the gains have the wrong shape")
 
     @cached_property
@@ -235,7 +236,7 @@ class Codec:
         planes = _to_channels(pixels, self.info.channels)
         for row in grid(*latent_size(pixels.shape[0], pixels.shape[1], stride)):
             for tile in row:
-                yield analyse(loaded.analysis, planes, tile, stride, halo)
+                yield analyse(loaded.analysis, planes, tile, stride, halo, loaded.gain.shape[1])
 
     def encode_picture(
         self,
@@ -305,6 +306,10 @@ class Codec:
             A whole compressed file.
         """
         info, loaded = self.info, self._load(self.info)
+        if effort not in EFFORT_STRENGTH:
+            raise ValueError("effort must be within 1..9")
+        if not 0 <= level < info.levels:
+            raise ValueError(f"level must be within 0..{info.levels - 1}")
         strength = EFFORT_STRENGTH[effort]
         weights = loaded.distortion_weight if strength else None
         tiles = []
@@ -404,7 +409,9 @@ class Codec:
             plane = np.concatenate([band(index) for index in reach], 0) if len(reach) > 1 else band(r)
             latents = _dequantiser(plane, rows[reach[0]][0][0], scale)
             for tile in row:
-                image = synthesise(loaded.synthesis, latents, tile, size, stride, halo, weights)
+                image = synthesise(
+                    loaded.synthesis, latents, tile, size, stride, halo, weights, info.channels
+                )
                 top, left = tile[0] * stride, tile[1] * stride
                 target = out[top : top + image.shape[0], left : left + image.shape[1]]
                 target[:] = _from_channels(image[: target.shape[0], : target.shape[1]], target.shape[2])

@@ -58,7 +58,8 @@ class Tables:
 
     def _check(self) -> None:
         good = (
-            self.offsets.ndim == self.lengths.ndim == self.counts.ndim == 1
+            all(part.dtype.kind in "iu" for part in (self.offsets, self.lengths, self.counts))
+            and self.offsets.ndim == self.lengths.ndim == self.counts.ndim == 1
             and len(self.offsets) == len(self.lengths) > 0
             and bool((self.lengths >= 2).all())
             and self._starts[-1] == len(self.counts)

@@ -51,6 +51,7 @@ class Session:
     """One LiteRT model that runs at any size."""
 
     def __init__(self, path: Path, threads: int) -> None:
+        self._path = path
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -65,17 +66,25 @@ class Session:
 
     def __call__(self, image: Floats, extra: Floats | None = None) -> Floats:
         """Runs the model on float32 (1, height, width, channels); ``extra`` is its second input, if any."""
-        if image.shape != self._shape:
-            self._interpreter.resize_tensor_input(self._inputs[0]["index"], image.shape)
-            with _native_stderr_muted():
-                self._interpreter.allocate_tensors()
-            self._shape = image.shape
-        self._interpreter.set_tensor(self._inputs[0]["index"], image)
-        if extra is not None:
-            self._interpreter.set_tensor(self._inputs[1]["index"], extra)
-        self._interpreter.invoke()
-        result: Any = self._interpreter.get_tensor(self._output)
+        try:
+            if image.shape != self._shape:
+                self._interpreter.resize_tensor_input(self._inputs[0]["index"], image.shape)
+                with _native_stderr_muted():
+                    self._interpreter.allocate_tensors()
+                self._shape = image.shape
+            self._interpreter.set_tensor(self._inputs[0]["index"], image)
+            if extra is not None:
+                self._interpreter.set_tensor(self._inputs[1]["index"], extra)
+            self._interpreter.invoke()
+            result: Any = self._interpreter.get_tensor(self._output)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ModelError(f"{self._path}: the transform does not fit the model's description") from error
         return np.asarray(result, np.float32)
+
+    def require(self, result: Floats, shape: tuple[int, ...]) -> None:
+        """Raises :class:`ModelError` unless a result has the shape that the model's description promises."""
+        if result.shape != shape:
+            raise ModelError(f"{self._path}: the transform does not fit the model's description")
 
 
 def grid(height: int, width: int) -> list[list[tuple[int, int, int, int]]]:
@@ -97,7 +106,12 @@ def _grown(tile: tuple[int, int, int, int], halo: int, height: int, width: int) 
 
 
 def analyse(
-    session: Session, pixels: Pixels, tile: tuple[int, int, int, int], stride: int, halo: int
+    session: Session,
+    pixels: Pixels,
+    tile: tuple[int, int, int, int],
+    stride: int,
+    halo: int,
+    latent_channels: int,
 ) -> Floats:
     """Latents of one tile.
 
@@ -108,6 +122,7 @@ def analyse(
         tile: (top, left, bottom, right) in latent positions.
         stride: Pixels per latent position.
         halo: Latent positions that the transform sees on each side.
+        latent_channels: What the transform must give.
 
     Returns:
         float32 (bottom - top, right - left, latent_channels), without gain.
@@ -118,8 +133,9 @@ def analyse(
     missing = ((bottom - top) * stride - region.shape[0], (right - left) * stride - region.shape[1])
     if any(missing):
         region = np.pad(region, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-    latents: Floats = session(region.astype(np.float32)[None] * np.float32(1 / 255))[0]
-    tight: Floats = latents[tile[0] - top : tile[2] - top, tile[1] - left : tile[3] - left]
+    latents = session(region.astype(np.float32)[None] * np.float32(1 / 255))
+    session.require(latents, (1, bottom - top, right - left, latent_channels))
+    tight: Floats = latents[0, tile[0] - top : tile[2] - top, tile[1] - left : tile[3] - left]
     return tight
 
 
@@ -131,6 +147,7 @@ def synthesise(
     stride: int,
     halo: int,
     level_weights: Floats,
+    channels: int,
 ) -> Pixels:
     """Pixels of one tile.
 
@@ -142,14 +159,17 @@ def synthesise(
         stride: Pixels per latent position.
         halo: Latent positions that the transform sees on each side.
         level_weights: float32 (1, trained levels).
+        channels: What the transform must give.
 
     Returns:
         uint8 (rows * stride, columns * stride, channels).
     """
     top, left, bottom, right = _grown(tile, halo, *size)
-    image = session(latents(top, left, bottom, right)[None], level_weights)[0]
+    image = session(latents(top, left, bottom, right)[None], level_weights)
+    session.require(image, (1, (bottom - top) * stride, (right - left) * stride, channels))
     begin_row, begin_column = (tile[0] - top) * stride, (tile[1] - left) * stride
     image = image[
+        0,
         begin_row : begin_row + (tile[2] - tile[0]) * stride,
         begin_column : begin_column + (tile[3] - tile[1]) * stride,
     ]

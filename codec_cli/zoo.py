@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +31,8 @@ DESCRIPTION = "model.json"
 TABLES, ANALYSIS, SYNTHESIS = "tables.npz", "analysis.tflite", "synthesis.tflite"
 # What only encoding uses; older or foreign models may lack it, and the fingerprint leaves it out.
 ENCODER = "encoder.npz"
+# Bytes of all arrays of one npz file: far more than any model of ours, far less than memory.
+MAX_ARRAYS = 1 << 29
 # The fields of model.json that decoding depends on.
 DECODING_FIELDS = (
     "kind", "stride", "channels", "latent_channels", "levels", "trained_levels", "groups", "synthesis_halo",
@@ -151,10 +155,17 @@ class ModelInfo:
 
         import numpy as np
 
+        data = self.read(name)
         try:
-            with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
-        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if sum(member.file_size for member in archive.infolist()) > MAX_ARRAYS:
+                    raise ValueError("too large")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                values = {key: arrays[key] for key in arrays.files}
+            if not all(isinstance(v, np.ndarray) and v.dtype.kind in "iuf" for v in values.values()):
+                raise ValueError("not numbers")
+            return values
+        except Exception as error:  # numpy and zipfile have no common type for what a file may hold.
             raise ModelError(f"{self.path / name}: damaged; install the model again") from error
 
     def verify(self) -> None:
@@ -186,31 +197,32 @@ def read_info(folder: Path) -> ModelInfo:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{folder}: not a model folder ({DESCRIPTION}: {error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: damaged; install the model again") from error
     needed = (*DECODING_FIELDS, "format", "fingerprint", "files", "analysis_halo", "default_level")
     missing = [name for name in needed if not isinstance(facts, dict) or name not in facts]
     if missing:
         raise ModelError(f"{path}: not a model description (no {missing[0]})")
     if facts["format"] != MODEL_FORMAT:
-        raise ModelError(f"{path}: model format {facts['format']}; upgrade codec to use it")
+        raise ModelError(f"{path}: model format {facts['format']!r}; upgrade codec to use it")
     whole = ("levels", "trained_levels", "stride", "channels", "latent_channels", "synthesis_halo",
              "analysis_halo", "default_level")  # fmt: skip
     good = (
-        all(isinstance(facts[name], int) and 0 <= facts[name] <= 65536 for name in whole)
+        all(type(facts[name]) is int and 0 <= facts[name] <= 65536 for name in whole)
         and facts["kind"] in ("factorized", "context")
         and isinstance(facts["groups"], list)
         and all(type(size) is int and size > 0 for size in facts["groups"])
         and isinstance(facts["files"], dict)
         and all(name in facts["files"] for name in (TABLES, ANALYSIS, SYNTHESIS))
-        and all(Path(name).name == name for name in facts["files"])
+        and all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) for name in facts["files"])
         and isinstance(facts["fingerprint"], str)
         and len(facts["fingerprint"]) == 64
         and set(facts["fingerprint"]) <= set("0123456789abcdef")
         and 1 <= facts["levels"] <= 256
-        and facts["stride"] >= 1
+        and facts["default_level"] < facts["levels"]
+        and 1 <= facts["stride"] <= 256
         # Decoding holds one row of tiles above and below.
-        and facts["synthesis_halo"] <= 64
+        and max(facts["synthesis_halo"], facts["analysis_halo"]) <= 64
         and facts["channels"] in (1, 3)
     )
     if not good:
@@ -240,8 +252,9 @@ class Zoo:
         self.directories = [d for d in (named, user_models_dir(), installed_models_dir()) if d is not None]
 
     @cached_property
-    def _folders(self) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+    def _all_folders(self) -> list[Path]:
+        """Every model folder, in the order of search; a name may come twice."""
+        found: list[Path] = []
         for directory in self.directories:
             try:
                 folders = sorted(directory.iterdir())
@@ -250,8 +263,13 @@ class Zoo:
             for folder in folders:
                 # A name with a dot is a folder that is being written.
                 if not folder.name.startswith(".") and (folder / DESCRIPTION).is_file():
-                    found.setdefault(folder.name, folder)
+                    found.append(folder)
         return found
+
+    @property
+    def _folders(self) -> dict[str, Path]:
+        """The first folder of each name."""
+        return {folder.name: folder for folder in reversed(self._all_folders)}
 
     def names(self) -> list[str]:
         """Names of all models, by base name and number."""
@@ -264,16 +282,17 @@ class Zoo:
         versions = [other for other in self._folders if _split(other)[0] == name]
         if versions:
             return read_info(self._folders[max(versions, key=_split)])
-        if (Path(name) / DESCRIPTION).is_file():
-            return read_info(Path(name))
+        with suppress(OSError, ValueError):  # What can't be a path is no path.
+            if (Path(name) / DESCRIPTION).is_file():
+                return read_info(Path(name))
         known = ", ".join(self.names()) or "none"
         raise ModelError(f"{name}: no such model; installed: {known} (see `codec models`)")
 
     def by_fingerprint(self, mark: bytes) -> ModelInfo:
         """The model that wrote a file, by the four bytes that the file carries."""
-        for name in self.names():
+        for folder in self._all_folders:
             try:
-                info = read_info(self._folders[name])
+                info = read_info(folder)
             except ModelError:
                 continue  # A broken neighbour must not keep other files from being read.
             if info.fingerprint == mark:
@@ -303,5 +322,5 @@ class Zoo:
             raise ModelError(f"{target}: cannot write: {error.strerror}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self.__dict__.pop("_folders", None)
+        self.__dict__.pop("_all_folders", None)
         return read_info(target)

@@ -80,7 +80,7 @@ def test_the_log_holds_validations():
     (entry,) = log_of(trained())
     assert entry["step"] == 24
     assert len(entry["bpp"]) == len(entry["psnr"]) == 3
-    assert all(a < b for a, b in zip(entry["psnr"], entry["psnr"][1:], strict=False))
+    assert entry["psnr"] == sorted(set(entry["psnr"]))
     assert entry["loss"] > 0
 
 

@@ -88,7 +88,7 @@ class TestTiles:
         tiles = tiles_of(*whole.shape[:2])
         assert len(tiles) > 1
         for tile in tiles:
-            part = analyse(session(ANALYSIS, name), pixels, tile, STRIDE, halo)
+            part = analyse(session(ANALYSIS, name), pixels, tile, STRIDE, halo, CHANNELS)
             expected = whole[tile[0] : tile[2], tile[1] : tile[3]]
             assert part.shape == expected.shape
             assert np.abs(part - expected).max() < 1e-4
@@ -109,6 +109,7 @@ class TestTiles:
                     STRIDE,
                     halo,
                     arrays(name)["level_weights"][level][None],
+                    3,
                 )
                 top, left, bottom, right = (STRIDE * edge for edge in tile)
                 expected = whole[top:bottom, left:right]
@@ -148,7 +149,7 @@ def test_without_a_halo_there_would_be_seams():
     """So the tests above do see the halo."""
     pixels = texture(80, 1100)
     whole = whole_latents(pixels)
-    part = analyse(session(ANALYSIS), pixels, (0, 0, 5, 64), STRIDE, 0)
+    part = analyse(session(ANALYSIS), pixels, (0, 0, 5, 64), STRIDE, 0, CHANNELS)
     assert np.abs(part - whole[:, :64]).max() > 1e-3
     latents = random_latents(5, 69)
     part = synthesise(
@@ -159,6 +160,7 @@ def test_without_a_halo_there_would_be_seams():
         STRIDE,
         0,
         arrays()["level_weights"][6][None],
+        3,
     )
     assert np.abs(part.astype(int) - to_pixels(whole_samples(latents, 6))[:, : 64 * STRIDE]).max() > 1
 

@@ -77,9 +77,13 @@ def cache() -> Path:
     return scratch() / "cache"
 
 
-@functools.cache
 def trained(kind="context") -> Path:
     """A finished run of 24 steps; copy it before changing anything in it."""
+    return _trained(kind)
+
+
+@functools.cache
+def _trained(kind) -> Path:
     from codec_cli.training.loop import train
 
     run = scratch() / f"run-{kind}"

@@ -17,12 +17,15 @@ Examples:
 
 def require_training() -> None:
     """Says in one line how to install the training extra where it is missing."""
+    import logging
     import os
 
     from codec_cli.errors import TrainingError
 
-    # Errors come as exceptions; what TensorFlow logs on import is noise.
+    # Errors come as exceptions; what TensorFlow logs beside them is no use to a user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         import pydantic  # noqa: F401
         import tensorflow  # noqa: F401

@@ -1,0 +1,85 @@
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_cli.codec import Codec
+from codec_cli.entropy import Tables
+from codec_cli.images import Picture
+from codec_cli.quantize import choose
+
+MODELS = Path(__file__).parent / "data" / "models"
+# One table over -2..2 and an escape, peaked at 0.
+TABLES = Tables(
+    np.array([-2], np.int32), np.array([6], np.int32), np.array([64, 2000, 61344, 2000, 64, 64], np.uint16)
+)
+
+
+def chosen(values, weight, centre=0):
+    wanted = np.array(values, np.float32)[:, None]
+    index = np.zeros(len(values), np.int32)
+    return choose(wanted, TABLES, index, np.full(len(values), centre, np.int32), np.float32([weight]))[
+        :, 0
+    ].tolist()
+
+
+def test_no_weight_is_plain_rounding():
+    assert chosen([-1.6, -0.4, 0.6, 1.2, 40.0], 0.0) == [-2, 0, 1, 1, 40]
+
+
+def test_cheap_error_moves_towards_the_centre():
+    # 0 costs some 5 bits less than 1: worth an extra squared error of 0.36 - 0.16 at 10 bits each.
+    assert chosen([0.6, -0.6], 10.0) == [0, 0]
+    # Not worth 1 - 0.
+    assert chosen([1.0, -1.0], 10.0) == [1, -1]
+
+
+def test_dear_error_keeps_the_nearest():
+    assert chosen([0.6, -1.6], 1000.0) == [1, -2]
+
+
+def test_moves_one_step_towards_the_tables_centre():
+    assert chosen([4.45, 5.6], 1.0, centre=5) == [5, 5]
+
+
+def test_the_choice_never_costs_more_than_rounding():
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 2, 500).astype(np.float32)
+    weight = 6.0
+    picked = np.array(chosen(values, weight))
+
+    def cost(symbols):
+        entry = np.where(np.abs(symbols) <= 2, symbols + 2, 5)
+        return TABLES.bits[entry] + weight * (values - symbols) ** 2
+
+    plain = np.rint(values).astype(int)
+    assert (cost(picked) <= cost(plain) + 1e-4).all()
+    assert (picked != plain).any()
+
+
+@pytest.fixture
+def weighted(tmp_path):
+    """The tiny model with an encoder.npz, as exports have it."""
+    folder = tmp_path / "weighted-1"
+    shutil.copytree(MODELS / "tiny-1", folder)
+    np.savez(folder / "encoder.npz", distortion_weight=np.full((7, 24), 8.0, np.float32))
+    facts = json.loads((folder / "model.json").read_text())
+    facts["files"]["encoder.npz"] = sha256((folder / "encoder.npz").read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_effort_makes_smaller_files_that_any_decoder_reads(weighted):
+    rows, columns = np.indices((160, 144))
+    waves = np.stack([128 + 70 * np.sin(rows / (5 + c)) * np.cos(columns / 7) for c in range(3)], 2)
+    pixels = np.clip(waves + np.random.default_rng(1).normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
+    codec = Codec(str(weighted))
+    plain, optimised = (codec.encode_picture(Picture(pixels), level=5, effort=effort) for effort in (1, 5))
+    assert len(optimised) < len(plain)
+    # The fingerprint does not cover what only the encoder uses.
+    stock = Codec("tiny", models_dir=MODELS)
+    assert stock.decode(optimised).shape == pixels.shape
+    assert any((a != b).any() for a, b in zip(stock.symbols(plain), stock.symbols(optimised), strict=True))
