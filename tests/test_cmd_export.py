@@ -52,8 +52,8 @@ def test_train_export_compress_decompress(run, tmp_path):
     )
     assert result.exit_code == 0, result.stderr
     info = read_info(target)
-    assert f"{target}: 7 levels" in result.stderr
-    assert f"fingerprint {info.fingerprint.hex()}" in result.stderr
+    assert f"{target}: 7 levels" in result.stdout
+    assert f"fingerprint {info.fingerprint.hex()}" in result.stdout
     assert info.facts["training"]["data"] == "my own"
     assert [path.name for path in target.parent.iterdir()] == ["mine-1"]
 

@@ -1,0 +1,59 @@
+"""Refinement of latents by gradient (efforts 7 to 9)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codec_cli.codec import Codec
+from codec_cli.evaluation.metrics import psnr
+from codec_cli.images import Picture
+
+pytest.importorskip("tensorflow", reason="refinement needs the train extra")
+
+MODELS = Path(__file__).parent / "data" / "models"
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    rows, columns = np.indices((72, 90))
+    waves = np.stack([128 + 80 * np.sin(rows / (4 + c) + columns / 9) for c in range(3)], 2)
+    return np.clip(waves + np.random.default_rng(2).normal(0, 8, waves.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-factorized"])
+@pytest.mark.parametrize("level", [3, 4])
+def test_refinement_lowers_the_loss(name, level, pixels):
+    codec = Codec(name, models_dir=MODELS)
+    lambdas = codec.info.facts["config"]["levels"]["lambdas"]
+    between = codec.info.facts["config"]["levels"]["between"] + 1
+    weight = np.exp(np.interp(level / between, range(len(lambdas)), np.log(lambdas)))
+
+    def loss(data):
+        assert codec.decode(data).shape == pixels.shape
+        mse = 255**2 * 10 ** (-psnr(pixels, codec.decode(data)) / 10)
+        return 8 * len(data) / (72 * 90) + weight * mse
+
+    plain = codec.encode_picture(Picture(pixels), level=level, effort=1)
+    refined = codec.pack(
+        Picture(pixels), codec.refined(pixels, codec.latents(pixels), level, 60), level, effort=1
+    )
+    assert loss(refined) < 0.99 * loss(plain)
+
+
+def test_without_tensorflow_one_line_says_what_to_install(tmp_path):
+    script = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "import numpy as np\n"
+        "from codec_cli import Codec, CodecError\n"
+        "from codec_cli.images import Picture\n"
+        f"codec = Codec('tiny', models_dir=__import__('pathlib').Path({str(MODELS)!r}))\n"
+        "try:\n"
+        "    codec.encode_picture(Picture(np.zeros((8, 8, 3), np.uint8)), effort=7)\n"
+        "except CodecError as error:\n"
+        "    print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "pip install 'codec-cli[train]'" in result.stdout
