@@ -16,27 +16,25 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from codec_cli import container
-from codec_cli.context import ContextModel, FactorizedModel, Layer, Network
-from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, Tables
+from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN
 from codec_cli.errors import FormatError, ImageError, ModelError
 from codec_cli.images import Picture, load_picture
+from codec_cli.loading import Loaded
 from codec_cli.transforms import (
     Floats,
     Pixels,
-    Session,
     analyse,
     available_threads,
     grid,
     latent_size,
     synthesise,
 )
-from codec_cli.zoo import ANALYSIS, DEFAULT_MODEL, ENCODER, SYNTHESIS, ModelInfo, Zoo
+from codec_cli.zoo import DEFAULT_MODEL, ModelInfo, Zoo
 
 Latents = Floats
 
@@ -48,92 +46,6 @@ DEFAULT_EFFORT = 5
 EFFORT_STRENGTH = {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.2, 5: 0.2, 6: 0.2, 7: 0.0, 8: 0.0, 9: 0.0}
 # Gradient steps on the latents of every tile, by effort.
 EFFORT_STEPS = {7: 100, 8: 300, 9: 1000}
-
-
-def load_entropy_model(info: ModelInfo) -> ContextModel | FactorizedModel:
-    """Builds a model's entropy coder from its stored integers (raises :class:`ModelError`)."""
-    arrays = info.tables
-    try:
-        if info.kind == "factorized":
-            return FactorizedModel(_level_tables(arrays, info.levels, info.facts["latent_channels"]))
-        groups = tuple(int(size) for size in info.facts["groups"])
-        networks = {}
-        for g in range(len(groups)):
-            for h in (0, 1):
-                if (g, h) != (0, 0):
-                    layers = [_layer(arrays, f"pass-{g}-{h}/layer{i}") for i in range(3)]
-                    networks[g, h] = Network((layers[0], layers[1], layers[2]))
-        model = ContextModel(
-            groups,
-            _level_tables(arrays, info.levels, groups[0]),
-            Tables(arrays["bank/offsets"], arrays["bank/lengths"], arrays["bank/counts"]),
-            arrays["magnitude"].astype(np.float32),
-            networks,
-        )
-        model.check_shapes(info.levels, int(info.facts["latent_channels"]))
-        return model
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise ModelError(f"{info.path}: the entropy tables are incomplete") from error
-
-
-def _level_tables(arrays: dict[str, npt.NDArray[Any]], levels: int, channels: int) -> tuple[Tables, ...]:
-    offsets, lengths, counts = (arrays[f"first/{part}"] for part in ("offsets", "lengths", "counts"))
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    out = []
-    for level in range(levels):
-        begin, end = level * channels, (level + 1) * channels
-        out.append(Tables(offsets[begin:end], lengths[begin:end], counts[starts[begin] : starts[end]]))
-    return tuple(out)
-
-
-def _layer(arrays: dict[str, npt.NDArray[Any]], name: str) -> Layer:
-    kernel, bias, shift = (arrays[f"{name}/{part}"] for part in ("kernel", "bias", "shift"))
-    return Layer(kernel.astype(np.float32), bias.astype(np.float32), np.exp2(-shift.astype(np.float32)))
-
-
-class _Loaded:
-    """A model in memory; each part is loaded when it is first needed."""
-
-    def __init__(self, info: ModelInfo, threads: int) -> None:
-        self.info = info
-        self._threads = threads
-        tables = info.tables
-        shape = (info.levels, int(info.facts["latent_channels"]))
-        try:
-            self.gain: Floats = tables["gain"]
-            self.inverse_gain: Floats = tables["inverse_gain"]
-            self.level_weights: Floats = tables["level_weights"]
-        except KeyError as error:
-            raise ModelError(f"{info.path}: the tables are incomplete") from error
-        trained = (info.levels, int(info.facts["trained_levels"]))
-        parts = (self.gain, self.inverse_gain, self.level_weights)
-        fit = all(part.shape == wanted for part, wanted in zip(parts, (shape, shape, trained), strict=True))
-        if not fit or any(part.dtype != np.float32 for part in parts):
-            raise ModelError(f"{info.path}: the gains have the wrong shape")
-
-    @cached_property
-    def entropy(self) -> ContextModel | FactorizedModel:
-        return load_entropy_model(self.info)
-
-    @cached_property
-    def distortion_weight(self) -> Floats | None:
-        """float32 (levels, latent_channels), or None for a model without it."""
-        if ENCODER not in self.info.facts["files"]:
-            return None
-        weight = self.info.arrays(ENCODER).get("distortion_weight")
-        if weight is None or weight.shape != self.gain.shape:
-            raise ModelError(f"{self.info.path / ENCODER}: the weights have the wrong shape")
-        return np.asarray(weight, np.float32)
-
-    @cached_property
-    def analysis(self) -> Session:
-        self.info.read(ANALYSIS)
-        return Session(self.info.path / ANALYSIS, self._threads)
-
-    @cached_property
-    def synthesis(self) -> Session:
-        self.info.read(SYNTHESIS)
-        return Session(self.info.path / SYNTHESIS, self._threads)
 
 
 class Codec:
@@ -158,7 +70,7 @@ class Codec:
         self._zoo = Zoo(models_dir)
         self._model = model
         self._threads = threads or available_threads()
-        self._loaded: dict[bytes, _Loaded] = {}
+        self._loaded: dict[bytes, Loaded] = {}
         self._by_mark: dict[bytes, ModelInfo] = {}
         if isinstance(model, ModelInfo):
             self._by_mark[model.fingerprint] = model
@@ -174,10 +86,10 @@ class Codec:
         self._by_mark[info.fingerprint] = info
         return info
 
-    def _load(self, info: ModelInfo) -> _Loaded:
+    def _load(self, info: ModelInfo) -> Loaded:
         loaded = self._loaded.get(info.fingerprint)
         if loaded is None:
-            loaded = self._loaded[info.fingerprint] = _Loaded(info, self._threads)
+            loaded = self._loaded[info.fingerprint] = Loaded(info, self._threads)
         return loaded
 
     def encode(self, pixels: npt.NDArray[np.uint8], quality: int | None = None) -> bytes:
@@ -358,7 +270,7 @@ class Codec:
         pixels = self._decode_pixels(loaded, parsed)
         return Picture(pixels, alpha, parsed.metadata.icc, parsed.metadata.exif)
 
-    def _open(self, data: bytes, max_pixels: int) -> tuple[_Loaded, container.Container]:
+    def _open(self, data: bytes, max_pixels: int) -> tuple[Loaded, container.Container]:
         """Checks a file as far as can be done before entropy decoding, and finds its model."""
         # First, so that a damaged file is not taken for one of a foreign model.
         container.check_sum(data)
@@ -383,7 +295,7 @@ class Codec:
         ]
 
     @staticmethod
-    def _decode_pixels(loaded: _Loaded, parsed: container.Container) -> Pixels:
+    def _decode_pixels(loaded: Loaded, parsed: container.Container) -> Pixels:
         header, info = parsed.header, loaded.info
         stride, halo = info.stride, int(info.facts["synthesis_halo"])
         size = latent_size(header.height, header.width, stride)

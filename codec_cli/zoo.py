@@ -174,8 +174,8 @@ class ModelInfo:
         Raises:
             ModelError: Names what differs, or a sum that float32 would not keep exact.
         """
-        from codec_cli.codec import load_entropy_model
         from codec_cli.context import ContextModel
+        from codec_cli.loading import load_entropy_model
 
         for name in self.facts["files"]:
             self.read(name)

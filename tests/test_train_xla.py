@@ -76,7 +76,7 @@ def test_the_bundle_holds_configuration_and_parameters(bundled):
 
 def test_the_program_takes_and_gives_what_the_bundle_says(bundled):
     hlo_pb2 = pytest.importorskip("tensorflow.compiler.xla.service.hlo_pb2", reason="TensorFlow without XLA")
-    folder, config, params = bundled
+    folder, _, params = bundled
     bundle = described(folder)
     program = hlo_pb2.HloModuleProto.FromString((folder / "step.hlo").read_bytes()).host_program_shape
 
@@ -86,7 +86,7 @@ def test_the_program_takes_and_gives_what_the_bundle_says(bundled):
         for name, value in params.items()
     }
     shapes |= {"images": (6, 64, 64, 3), "noise": (6, 4, 4, 24)}
-    shapes |= {name: (3,) for name in ("bpp", "loss", "mse")}
+    shapes |= dict.fromkeys(("bpp", "loss", "mse"), (3,))
     taken = [*bundle["state"], *bundle["arguments"][1:]]
     given = [*bundle["state"], *bundle["results"][1:]]
     assert [tuple(shape.dimensions) for shape in program.parameters] == [
@@ -187,20 +187,16 @@ def test_three_steps_are_those_of_tensorflow(jax_python, bundled, patches, tmp_p
     with np.load(tmp_path / "out" / "metrics.npz") as archive:
         for number in (1, 2):
             for name, value in expected[number].items():
-                np.testing.assert_allclose(archive[name][number - 1], value, rtol=2e-4, err_msg=name)
+                np.testing.assert_allclose(archive[name][number - 1], value, rtol=1e-4, err_msg=name)
 
     with np.load(tmp_path / "work" / "checkpoint.npz") as archive:
         assert int(archive["step"]) == 3
         for part, values in state.items():
             for name, value in values.items():
                 key, value = f"{part}/{name}", value.numpy()
-                scale = np.abs(value).max()
-                # Moments, relative to their largest; a step of Adam may turn where the gradient is near zero.
-                close = np.abs(archive[key] - value) <= (
-                    1e-3 * scale if part in "mv" else 1e-5 + 1e-5 * np.abs(value)
-                )
-                assert close.mean() > 0.98, key
-                assert np.abs(archive[key] - value).max() <= (5e-3 * scale if part in "mv" else 1e-3), key
+                # Moments, relative to their largest.
+                limit = 2e-3 * np.abs(value).max() if part in "mv" else 2e-5
+                np.testing.assert_allclose(archive[key], value, rtol=0, atol=limit, err_msg=key)
         averaged = {name: archive[f"ema/{name}"] for name in params}
 
     # And back: a run that export takes.

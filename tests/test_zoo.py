@@ -225,7 +225,7 @@ class TestFingerprint:
             assert fingerprint({**facts, name: None}, tables, synthesis) != expected
         for name, value in tables.items():
             changed = value.copy()
-            changed.reshape(-1)[0] += 1
+            changed.reshape(-1).view(np.uint8)[0] ^= 1
             assert fingerprint(facts, {**tables, name: changed}, synthesis) != expected
             assert fingerprint(facts, {**tables, name: value[:-1]}, synthesis) != expected
         assert fingerprint(facts, tables, synthesis + b"\0") != expected

@@ -19,10 +19,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from codec_cli import zoo
-from codec_cli.codec import Codec, load_entropy_model
+from codec_cli.codec import Codec
 from codec_cli.context import ContextModel, Walk
 from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, Tables
 from codec_cli.errors import TrainingError
+from codec_cli.loading import load_entropy_model
 from codec_cli.training import checkpoint, data, integer, levels, lite, networks, tables
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
