@@ -31,7 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from codec_cli import Codec, CodecError, codec, container
+from codec_cli import Codec, CodecError, container, loading
 from codec_cli.container import Container, Header, Metadata
 from codec_cli.errors import FormatError, ImageError, LimitError, ModelError, VersionError
 from codec_cli.images import Picture
@@ -255,7 +255,7 @@ class TestArrays:
             gray.encode(smooth(20, 30, 3))
         with pytest.raises(ImageError, match="gray"):
             gray.encode(smooth(20, 30, 4))
-        monkeypatch.setattr(codec, "Session", OneChannel)
+        monkeypatch.setattr(loading, "Session", OneChannel)
         for channels in (1, 2):
             decoded = gray.decode(gray.encode(smooth(20, 30, channels), 100))
             assert decoded.shape == (20, 30, channels)
@@ -275,7 +275,7 @@ class TestArrays:
         assert np.array_equal(gray[:, :, 0], np.floor(colour.sum(2) / 3 + 0.5).astype(int))
 
 
-class OneChannel(codec.Session):
+class OneChannel(loading.Session):
     """A stand-in for the transforms of a gray model, of which there is none small enough to keep."""
 
     def __call__(self, image, extra=None):

@@ -37,9 +37,10 @@ from PIL import Image
 
 from codec_cli import codec as codec_module
 from codec_cli import container, context, entropy, transforms, zoo
-from codec_cli.codec import Codec, load_entropy_model
+from codec_cli.codec import Codec
 from codec_cli.errors import CodecError, FormatError
 from codec_cli.images import Picture
+from codec_cli.loading import load_entropy_model
 from codec_cli.zoo import read_info
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "FORMAT.md").read_text(encoding="utf-8")
