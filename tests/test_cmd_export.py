@@ -288,3 +288,19 @@ def test_a_single_level_and_tiny_validation_images(tmp_path):
     codec = Codec(info)
     assert codec.encode(image, 1) == codec.encode(image, 100)
     assert codec.decode(codec.encode(image)).shape == image.shape
+
+
+def test_a_run_on_a_tensorflow_data_set(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets", reason="needs the extra `train`")
+    place = ("data.path=null", "data.dataset=tfds:mnist", f"data.data_dir={tmp_path}")
+    config = tiny(*settings(), *SMALL, *place, "transforms.channels=1", "run.steps=1")
+    with tfds.testing.mock_data(num_examples=12):
+        loop.train(config, tmp_path / "run", cache_dir=tmp_path / "cache", quiet=True)
+        info = export.export_run(
+            tmp_path / "run", tmp_path / "digits-1", cache_dir=tmp_path / "cache", quiet=True
+        )
+    assert info.facts["config"]["data"]["dataset"] == "tfds:mnist"
+    assert str(tmp_path) not in (tmp_path / "digits-1" / "model.json").read_text()
+    # Measured on the data set's tail.
+    assert info.facts["agreement"]["equal_symbols"] >= 0.999
+    assert len(info.facts["validation"]) == 7

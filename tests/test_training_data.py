@@ -316,6 +316,7 @@ def test_crops_are_parts_of_the_patches():
 
 @pytest.fixture
 def tfds():
+    pytest.importorskip("tensorflow", reason="needs the extra `train`")
     module = pytest.importorskip("tensorflow_datasets", reason="needs the extra `train`")
     if not hasattr(module, "testing"):
         pytest.fail("tensorflow-datasets does not import: see its requirements in the extra `train`")

@@ -14,9 +14,9 @@ pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
 
 import tensorflow as tf
 
-from codec_cli.codec import load_entropy_model
 from codec_cli.context import ACTIVATION_MAX, EXACT, FRACTIONS, INPUT_CLIP, MEAN_MAX, Layer, Walk
 from codec_cli.errors import ModelError, TrainingError
+from codec_cli.loading import load_entropy_model
 from codec_cli.training import context, integer, levels, networks, tables
 from codec_cli.training.config import Config
 from codec_cli.zoo import ModelInfo, read_info

@@ -6,13 +6,16 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codec_cli.errors import TrainingError
 from codec_cli.files import write_atomic
 from codec_cli.training.config import Config, load_config
-from codec_cli.training.networks import Arrays
+
+if TYPE_CHECKING:
+    from codec_cli.training.networks import Arrays
 
 FILE = "checkpoint.npz"
 CONFIG = "config.json"
