@@ -22,7 +22,7 @@ demo: $(BIN)/python ## install the base and compress and decompress a real photo
 	$(BIN)/python scripts/demo.py demo
 
 test: setup ## default tests, under ten minutes
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 test-slow: setup ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
