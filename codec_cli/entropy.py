@@ -58,7 +58,8 @@ class Tables:
 
     def _check(self) -> None:
         good = (
-            all(part.dtype.kind in "iu" for part in (self.offsets, self.lengths, self.counts))
+            self.offsets.dtype == self.lengths.dtype == np.int32
+            and self.counts.dtype == np.uint16
             and self.offsets.ndim == self.lengths.ndim == self.counts.ndim == 1
             and len(self.offsets) == len(self.lengths) > 0
             and bool((self.lengths >= 2).all())
