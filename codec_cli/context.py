@@ -237,6 +237,9 @@ class Walk:
         self._halves = [np.nonzero(even), np.nonzero(~even)]
         self._scales = len(model.bank.lengths) // FRACTIONS
         self._place: tuple[npt.NDArray[np.intp], int]
+        # One block for all gathers: fresh memory for each would cost more than the gathering.
+        widest = max((network.layers[0].kernel.shape[0] for network in model.networks.values()), default=0)
+        self._scratch = np.empty(widest * len(self._halves[0][0]), np.float32)
 
     def __iter__(self) -> Iterator[Pass]:
         begin = 0
@@ -253,20 +256,26 @@ class Walk:
                     centre = np.zeros(len(index), np.int32)
                 else:
                     tables = self._model.bank
-                    parts = [] if known is None else [self._gather(known, corner, ALL_TAPS)]
-                    if h:
-                        parts.append(self._gather(self._features[g], corner, CROSS_TAPS))
-                    inputs = parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+                    sources = [] if known is None else [(known, ALL_TAPS)]
+                    sources += [(self._features[g], CROSS_TAPS)] if h else []
+                    inputs = self._gather(corner, sources)
                     index, centre = self._model.networks[g, h](inputs, self._level, self._scales)
                 yield Pass(rows, columns, slice(begin, begin + size), tables, index, centre)
             begin += size
 
     def _gather(
-        self, features: Floats, corner: npt.NDArray[np.intp], taps: tuple[tuple[int, int], ...]
+        self, corner: npt.NDArray[np.intp], sources: list[tuple[Floats, tuple[tuple[int, int], ...]]]
     ) -> Floats:
-        steps = np.array([dy * self._row_length + dx for dy, dx in taps])
-        rows: Floats = features.take((corner[:, None] + steps).reshape(-1), axis=0)
-        return rows.reshape(len(corner), -1)
+        """A row per position: its neighbours' features, tap by tap, source by source."""
+        width = sum(features.shape[1] * len(taps) for features, taps in sources)
+        inputs: Floats = self._scratch[: len(corner) * width].reshape(len(corner), width)
+        begin = 0
+        for features, taps in sources:
+            for dy, dx in taps:
+                end = begin + features.shape[1]
+                inputs[:, begin:end] = features.take(corner + (dy * self._row_length + dx), axis=0)
+                begin = end
+        return inputs
 
     def fill(self, symbols: Ints) -> None:
         """Makes the current pass's symbols, int32 (positions, channels), known to later passes."""

@@ -8,7 +8,6 @@ docs/FORMAT.md specifies this byte by byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -94,17 +93,28 @@ class Tables:
         return self._starts
 
 
-def _grouped(tables: Ints) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
-    """(table, places of its symbols in order) by rising table."""
-    # uint16 keys take numpy's radix sort.
-    order = np.argsort(tables.astype(np.uint16), kind="stable")
-    ranked = tables[order]
-    edges = np.flatnonzero(np.diff(ranked)) + 1
-    begin = 0
-    for end in [*edges.tolist(), len(ranked)]:
-        if end > begin:
-            yield int(ranked[begin]), order[begin:end]
-        begin = end
+@dataclass(frozen=True)
+class _Sorted:
+    """The symbols of a pass in coding order: by rising table, in each table as they stand.
+
+    Attributes:
+        order: (n,), the place of each symbol in coding order.
+        runs: (table, begin, end) of every table that occurs, in coding order.
+    """
+
+    order: npt.NDArray[np.intp]
+    runs: list[tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, index: Ints) -> _Sorted:
+        # uint16 keys take numpy's radix sort.
+        keys = index.astype(np.uint16)
+        order = np.argsort(keys, kind="stable")
+        ranked = keys[order]
+        edges = np.flatnonzero(ranked[1:] != ranked[:-1]) + 1
+        begins = [0, *edges.tolist()] if len(ranked) else []
+        ends = [*begins[1:], len(ranked)]
+        return cls(order, list(zip(ranked[begins].tolist(), begins, ends, strict=True)))
 
 
 def _segment(coder: Any) -> bytes:  # noqa: ANN401
@@ -129,9 +139,11 @@ class Encoder:
         entry = symbols - centre - tables.offsets[index]
         escape = tables.lengths[index] - 1
         escaped = (entry < 0) | (entry >= escape)
-        entry = np.where(escaped, escape, entry).astype(np.int32)
-        for table, places in _grouped(index):
-            self._coder.encode(entry[places], tables.model(table))
+        np.copyto(entry, escape, where=escaped)
+        ranked = _Sorted.of(index)
+        entry = entry[ranked.order].astype(np.int32, copy=False)
+        for table, begin, end in ranked.runs:
+            self._coder.encode(entry[begin:end], tables.model(table))
         if escaped.any():
             raw = (symbols[escaped] - SYMBOL_MIN).astype(np.int32)
             self._coder.encode(np.stack([raw >> 8, raw & 255], 1).reshape(-1).astype(np.int32), _BYTE)
@@ -157,9 +169,11 @@ class Decoder:
     def get(self, tables: Tables, index: Ints, centre: Ints) -> Ints:
         """Decodes the symbols of a pass; arguments and result as in :meth:`Encoder.put`."""
         entry = np.empty(len(index), np.int32)
+        ranked = _Sorted.of(index)
         try:
-            for table, places in _grouped(index):
-                entry[places] = self._next(tables.model(table), len(places))
+            parts = [self._next(tables.model(table), end - begin) for table, begin, end in ranked.runs]
+            if parts:
+                entry[ranked.order] = np.concatenate(parts)
             escaped = entry == tables.lengths[index] - 1
             symbols = entry + tables.offsets[index] + centre
             if escaped.any():
@@ -170,14 +184,14 @@ class Decoder:
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
                 raise
             raise FormatError("damaged: the range-coded data is not decodable") from error
-        if (symbols < SYMBOL_MIN).any() or (symbols > SYMBOL_MAX).any():
+        if len(symbols) and (symbols.min() < SYMBOL_MIN or symbols.max() > SYMBOL_MAX):
             raise FormatError("damaged: a symbol is out of range")
         return symbols
 
     def _next(self, model: Any, count: int) -> Ints:  # noqa: ANN401
         entries = self._coder.decode(model, count)
         self._mirror.encode(entries, model)
-        return np.asarray(entries, np.int32)
+        return entries  # type: ignore[no-any-return]
 
     def finish(self) -> None:
         """Requires that the segment was used up exactly.
