@@ -238,7 +238,8 @@ class Walk:
         self._scales = len(model.bank.lengths) // FRACTIONS
         self._place: tuple[npt.NDArray[np.intp], int]
         # One block for all gathers: fresh memory for each would cost more than the gathering.
-        widest = max((network.layers[0].kernel.shape[0] for network in model.networks.values()), default=0)
+        known = np.cumsum([0, *model.groups[:-1]])
+        widest = 2 * int(max(len(ALL_TAPS) * known + len(CROSS_TAPS) * np.array(model.groups)))
         self._scratch = np.empty(widest * len(self._halves[0][0]), np.float32)
 
     def __iter__(self) -> Iterator[Pass]:

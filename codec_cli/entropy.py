@@ -108,11 +108,13 @@ class _Sorted:
     @classmethod
     def of(cls, index: Ints) -> _Sorted:
         # uint16 keys take numpy's radix sort.
+        if not len(index):
+            return cls(np.empty(0, np.intp), [])
         keys = index.astype(np.uint16)
         order = np.argsort(keys, kind="stable")
         ranked = keys[order]
         edges = np.flatnonzero(ranked[1:] != ranked[:-1]) + 1
-        begins = [0, *edges.tolist()] if len(ranked) else []
+        begins = [0, *edges.tolist()]
         ends = [*begins[1:], len(ranked)]
         return cls(order, list(zip(ranked[begins].tolist(), begins, ends, strict=True)))
 
