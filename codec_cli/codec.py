@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from codec_cli import container
 from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN
-from codec_cli.errors import FormatError, ImageError, ModelError
+from codec_cli.errors import FormatError, ImageError
 from codec_cli.images import Picture, load_picture
 from codec_cli.loading import Loaded
 from codec_cli.transforms import (
@@ -186,14 +186,14 @@ class Codec:
         """Latents refined for these pixels at this level (see :mod:`codec_cli.training.refine`).
 
         Raises:
-            ModelError: TensorFlow is missing, or the model has no weights.
+            TrainingError: TensorFlow is missing.
+            ModelError: The model has no weights.
         """
-        try:
-            from codec_cli.training.refine import Refiner
-        except ImportError as error:
-            raise ModelError(
-                f"effort 7 to 9 needs TensorFlow ({error.name} is missing): pip install 'codec-cli[train]'"
-            ) from error
+        from codec_cli.training import require
+
+        require()
+        from codec_cli.training.refine import Refiner
+
         refiner = Refiner(self.info)
         stride, planes = self.info.stride, _to_channels(pixels, self.info.channels)
         places = [

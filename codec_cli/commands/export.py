@@ -56,9 +56,9 @@ def command(
     Writes the transforms for LiteRT, integer entropy tables for every quality level, the weights for
     fine-tuning and a model card, and checks the result against TensorFlow.
     """
-    from codec_cli.commands.train import require_training
+    from codec_cli.training import require
 
-    require_training()
+    require()
     from codec_cli.training.export import export_run
 
     facts = dict(note.partition("=")[::2] for note in notes)

@@ -15,27 +15,6 @@ Examples:
 """
 
 
-def require_training() -> None:
-    """Says in one line how to install the training extra where it is missing."""
-    import logging
-    import os
-
-    from codec_cli.errors import TrainingError
-
-    # Errors come as exceptions; what TensorFlow logs beside them is no use to a user.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        import pydantic  # noqa: F401
-        import tensorflow  # noqa: F401
-        import tensorflow_compression  # noqa: F401
-    except ImportError as error:
-        raise TrainingError(
-            f"training needs TensorFlow ({error}): pip install 'codec-cli[train]' on Python 3.10 or 3.11"
-        ) from error
-
-
 @click.command(epilog=EPILOG)
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
@@ -131,7 +110,9 @@ def command(
     The run keeps its configuration, checkpoints (every few minutes), a log and TensorBoard events in RUN.
     Ctrl-C ends it with a checkpoint. `codec export` turns it into a model.
     """
-    require_training()
+    from codec_cli.training import require
+
+    require()
     import json
 
     from codec_cli.training.config import load_config

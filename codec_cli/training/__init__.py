@@ -10,3 +10,28 @@ Importing this package itself imports nothing heavy. The workflow as a Python AP
     train(config, run_dir)
     export_run(run_dir, model_dir)
 """
+
+
+def require() -> None:
+    """Imports what training needs.
+
+    Raises:
+        TrainingError: The ``train`` extra is missing; one line says how to install it.
+    """
+    import logging
+    import os
+
+    from codec_cli.errors import TrainingError
+
+    # Errors come as exceptions; what TensorFlow logs beside them is no use to a user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        import pydantic  # noqa: F401
+        import tensorflow  # noqa: F401
+        import tensorflow_compression  # noqa: F401
+    except ImportError as error:
+        raise TrainingError(
+            f"training needs TensorFlow ({error}): pip install 'codec-cli[train]' on Python 3.10 or 3.11"
+        ) from error
