@@ -35,8 +35,8 @@ lint: setup ## ruff and mypy
 bench: setup ## speed and memory figures
 	$(BIN)/python scripts/bench.py
 
-kodak: setup ## the README's rate-distortion figures
-	$(BIN)/codec eval $(KODAK) --against jpeg,webp,jpeg444 --json docs/kodak.json
+kodak: setup ## the README's rate-distortion figures; KODAK=DIR names the 24 images
+	$(BIN)/codec eval $(KODAK) --against jpeg,webp,jpeg444 --json docs/kodak.json --force
 
 figures: setup ## the README's pictures, from docs/kodak.json
 	$(BIN)/python scripts/figures.py

@@ -94,7 +94,7 @@ def test_verify(run, copy):
         result = run(*arguments)
         assert result.exit_code == 6
         assert "analysis.tflite: damaged" in error_line(result)
-        assert "mine-2: DAMAGED" in result.stdout
+        assert "mine-2: FAILED" in result.stdout
     report = run("models", "--json", "verify", "mine", "--models-dir", copy.parent)
     assert report.exit_code == 6
     (model,) = json.loads(report.stdout)["models"]

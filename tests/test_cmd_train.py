@@ -52,7 +52,7 @@ def test_without_the_extra_it_says_how_to_install_it(environment, tmp_path, comm
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("codec: training needs TensorFlow (")
-    assert "pip install 'codec-cli[train]' on Python 3.10 or 3.11" in line
+    assert "pip install '.[train]'" in line
     assert not (tmp_path / "run").exists()
 
 

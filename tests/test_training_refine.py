@@ -56,4 +56,4 @@ def test_without_tensorflow_one_line_says_what_to_install(tmp_path):
         "    print(error)\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "pip install 'codec-cli[train]'" in result.stdout
+    assert "pip install '.[train]'" in result.stdout

@@ -91,7 +91,7 @@ def verify_models(ctx: click.Context, names: tuple[str, ...], models_dir: Path |
             click.echo(f"codec: {message}", err=True)
         found.append({"name": name, "ok": message is None, "error": message})
         if not json:
-            click.echo(f"{name}: {'ok' if message is None else 'DAMAGED'}")
+            click.echo(f"{name}: {'ok' if message is None else 'FAILED'}")
     if json:
         click.echo(json_text({"models": found}), nl=False)
     ctx.exit(code)

@@ -144,5 +144,5 @@ def _interpolator() -> Any:  # noqa: ANN401 - scipy ships no types
     try:
         from scipy.interpolate import PchipInterpolator
     except ImportError as error:
-        raise CodecError("Bjøntegaard deltas need scipy: pip install 'codec-cli[eval]'") from error
+        raise CodecError("Bjøntegaard deltas need scipy; pip install scipy") from error
     return PchipInterpolator

@@ -59,5 +59,5 @@ def _cells(row: Point | Mean) -> list[str]:
 
 
 def _rate_line(rate: BdRate) -> str:
-    value = f"not comparable ({rate.reason})" if rate.percent is None else f"{rate.percent:+.2f} %"
+    value = f"none ({rate.reason})" if rate.percent is None else f"{rate.percent:+.2f} %"
     return f"BD-rate ({_METRIC_NAMES[rate.metric]}) of {rate.test} against {rate.anchor}: {value}"

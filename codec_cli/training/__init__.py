@@ -28,10 +28,12 @@ def require() -> None:
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        import pydantic  # noqa: F401
         import tensorflow  # noqa: F401
         import tensorflow_compression  # noqa: F401
+
+        import pydantic  # isort: skip  # noqa: F401
     except ImportError as error:
         raise TrainingError(
-            f"training needs TensorFlow ({error}): pip install 'codec-cli[train]' on Python 3.10 or 3.11"
+            f"this needs TensorFlow ({error}); with Python 3.10 or 3.11, in codec's source folder: "
+            "pip install '.[train]'"
         ) from error

@@ -174,7 +174,14 @@ def train(
     started, saved, metrics = time.monotonic(), time.monotonic(), None
     before = spent
     result: dict[str, Any] = {}
-    bar = tqdm(total=config.run.steps, initial=step, disable=quiet, unit="step", dynamic_ncols=True)
+    bar = tqdm(
+        # A run that is bounded by time ends earlier: no forecast then.
+        total=config.run.steps if minutes is None else None,
+        initial=step,
+        disable=quiet,
+        unit="step",
+        dynamic_ncols=True,
+    )
 
     def keep() -> None:
         host = tf.nest.map_structure(lambda value: value.numpy(), state)
