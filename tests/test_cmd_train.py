@@ -51,7 +51,7 @@ def test_without_the_extra_it_says_how_to_install_it(environment, tmp_path, comm
     assert result.returncode == TrainingError.exit_code
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line.startswith("codec: training needs TensorFlow (")
+    assert line.startswith("codec: this needs TensorFlow (")
     assert "pip install '.[train]'" in line
     assert not (tmp_path / "run").exists()
 
