@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -61,10 +62,12 @@ def test_facts_of_the_card(run, copy):
     card = {"trained_on": ["A", "B"], "kodak": {"bd_rate_jpeg": -41.5}, "curve": [[1, 2]], "none": None}
     path.write_text(json.dumps({**json.loads(path.read_text()), "card": card}))
     text = run("models", "--models-dir", copy.parent).stdout
-    assert "trained on   A, B" in text
-    assert "kodak bd rate jpeg -41.5" in text
+    assert re.search(r"trained on +A, B", text)
+    assert re.search(r"kodak bd rate jpeg +-41.5", text)
+    assert re.search(r"measured +quality 1: \d\.\d+ bpp, \d+\.\d dB; ", text)
+    assert re.search(r"trained steps +300", text)
     assert "curve" not in text
-    assert listed(run, "--models-dir", copy.parent)["mine-2"]["card"] == card
+    assert listed(run, "--models-dir", copy.parent)["mine-2"]["card"].items() >= card.items()
 
 
 def test_a_broken_model_is_named_and_the_others_listed(run, copy):

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from codec_cli import options
 
 if TYPE_CHECKING:
-    from codec_cli.zoo import Zoo
+    from codec_cli.zoo import ModelInfo, Zoo
 
 
 @click.group(
@@ -151,7 +151,7 @@ def _facts(zoo: Zoo, name: str) -> dict[str, Any]:
         "bytes": info.size_bytes(),
         "fingerprint": info.fingerprint.hex(),
         "path": str(info.path),
-        "card": info.facts.get("card", {}),
+        "card": _card(info),
     }
 
 
@@ -169,6 +169,23 @@ def _text(facts: Mapping[str, Any]) -> str:
         **dict(_flat(facts["card"])),
     }
     return "\n".join([title, *(f"  {name:<12} {one_line(str(text))}" for name, text in lines.items())])
+
+
+def _card(info: ModelInfo) -> dict[str, Any]:
+    """What the export measured and recorded, in short; the whole is the folder's README.md."""
+    facts = info.facts
+    card = dict(facts["card"]) if isinstance(facts.get("card"), Mapping) else {}
+    rows = facts.get("validation")
+    if isinstance(rows, list) and len(rows) == info.levels:
+        low, usual, high = rows[0], rows[int(facts["default_level"])], rows[-1]
+        card["measured"] = "; ".join(
+            f"quality {info.quality_of_level(row['level'])}: {row['bpp']:.2f} bpp, {row['psnr_rgb_db']:.1f} dB"
+            for row in (low, usual, high)
+        )
+    training = facts.get("training")
+    if isinstance(training, Mapping):
+        card["trained"] = {name: training[name] for name in ("data", "steps", "hardware") if name in training}
+    return card
 
 
 def _flat(card: Any, prefix: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON
