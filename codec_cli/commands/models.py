@@ -179,7 +179,8 @@ def _card(info: ModelInfo) -> dict[str, Any]:
     if isinstance(rows, list) and len(rows) == info.levels:
         low, usual, high = rows[0], rows[int(facts["default_level"])], rows[-1]
         card["measured"] = "; ".join(
-            f"quality {info.quality_of_level(row['level'])}: {row['bpp']:.2f} bpp, {row['psnr_rgb_db']:.1f} dB"
+            f"quality {info.quality_of_level(row['level'])}: "
+            f"{row['bpp']:.2f} bpp, {row['psnr_rgb_db']:.1f} dB"
             for row in (low, usual, high)
         )
     training = facts.get("training")
