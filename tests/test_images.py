@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
-from codec_cli import images
+from codec_cli import images, metadata
 from codec_cli.errors import ImageError, LimitError, OutputError
 from codec_cli.images import OUTPUT_SUFFIXES, Picture, input_suffixes, load_picture, save_picture
 
@@ -455,7 +455,7 @@ def test_thumbnail_before_other_data_is_wiped():
     block = tiff_block("<", (8, [(0x010F, 2, 7, 90), (0x0112, 3, 1, 3)], 40))
     last = tiff_block("<", (8, [(0x0201, 4, 1, 75), (0x0202, 4, 1, 9)], 0))[8:]
     block = (block.ljust(40, b"\0") + last).ljust(75, b"\0") + b"THUMBNAIL"
-    trimmed = images._trimmed_exif(b"Exif\0\0" + block.ljust(90, b"\0") + b"Camera\0")
+    trimmed = metadata.trimmed_exif(b"Exif\0\0" + block.ljust(90, b"\0") + b"Camera\0")
     assert b"THUMB" not in trimmed
     exif = Image.Exif()
     exif.load(trimmed)
@@ -526,13 +526,13 @@ def test_damaged_exif_is_dropped(block):
 def test_hostile_exif_ends_soon():
     # Directories that refer to each other, and far more values than there are bytes.
     loop = tiff_block("<", (8, [(0x8769, 4, 1, 8), (0x8825, 4, 1, 8)], 8))
-    assert images._trimmed_exif(loop)[:8] == loop[:8]
+    assert metadata.trimmed_exif(loop)[:8] == loop[:8]
     many = struct.pack("<4sIH", b"II*\0", 8, 65000) + struct.pack("<HHII", 1, 7, 2**32 - 1, 0) * 65000
-    assert len(images._trimmed_exif(many)) <= len(many)
+    assert len(metadata.trimmed_exif(many)) <= len(many)
     nested = struct.pack("<4sIH", b"II*\0", 8, 1000)
     nested += b"".join(struct.pack("<HHII", 0x8769, 4, 1, 10 + i) for i in range(1000))
     with pytest.raises(ValueError, match=r"too many|outside"):
-        images._trimmed_exif(nested)
+        metadata.trimmed_exif(nested)
 
 
 @settings(max_examples=200, deadline=None)
