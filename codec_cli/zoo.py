@@ -31,6 +31,8 @@ DESCRIPTION = "model.json"
 TABLES, ANALYSIS, SYNTHESIS = "tables.npz", "analysis.tflite", "synthesis.tflite"
 # What only encoding uses; older or foreign models may lack it, and the fingerprint leaves it out.
 ENCODER = "encoder.npz"
+# For fine-tuning and refinement; not needed to encode or decode.
+WEIGHTS = "weights.npz"
 # Bytes of all arrays of one npz file: far more than any model of ours, far less than memory.
 MAX_ARRAYS = 1 << 29
 # The fields of model.json that decoding depends on.

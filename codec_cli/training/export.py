@@ -29,7 +29,6 @@ from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 
 CENTRE = 1500
-WEIGHTS = "weights.npz"
 CARD = "README.md"
 
 
@@ -316,7 +315,7 @@ def export_run(
             name: value if name.startswith(("gain/", "prior/")) else value.astype(np.float16)
             for name, value in params.items()
         }
-        np.savez_compressed(temporary / WEIGHTS, **half)
+        np.savez_compressed(temporary / zoo.WEIGHTS, **half)
         facts = _facts(config)
         facts["fingerprint"] = zoo.fingerprint(facts, arrays, synthesis)
         facts["config"] = json.loads(config.model_dump_json())
@@ -331,7 +330,7 @@ def export_run(
         }
         facts["files"] = {
             name: hashlib.sha256((temporary / name).read_bytes()).hexdigest()
-            for name in (zoo.ANALYSIS, zoo.SYNTHESIS, zoo.TABLES, zoo.ENCODER, WEIGHTS)
+            for name in (zoo.ANALYSIS, zoo.SYNTHESIS, zoo.TABLES, zoo.ENCODER, zoo.WEIGHTS)
         }
         _write_facts(temporary, facts)
         codec = Codec(zoo.read_info(temporary))

@@ -44,7 +44,7 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
     if start_from is None:
         return fresh
     info = zoo.Zoo().info(start_from)
-    arrays = checkpoint.read_arrays(info.path / "weights.npz", "no weights to start from")
+    arrays = checkpoint.read_arrays(info.path / zoo.WEIGHTS, "no weights to start from")
     given = {name: value.astype(np.float32) for name, value in arrays.items()}
     for name in sorted(fresh.keys() | given.keys()):
         if name in fresh and name in given and fresh[name].shape == given[name].shape:

@@ -17,7 +17,6 @@ from codec_cli.training import context, levels, networks, prior
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Params
 
-WEIGHTS = "weights.npz"
 LEARNING_RATE = 0.02
 # Temperatures of the relaxed choice, falling geometrically.
 FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.5, 0.02
@@ -35,11 +34,11 @@ class Refiner:
     """
 
     def __init__(self, info: zoo.ModelInfo) -> None:
-        if WEIGHTS not in info.facts["files"] or "config" not in info.facts:
+        if zoo.WEIGHTS not in info.facts["files"] or "config" not in info.facts:
             raise ModelError(f"{info.path}: has no weights for refinement; use --effort 6 or less")
         self._config = Config.model_validate(info.facts["config"])
         self._info = info
-        params = {name: value.astype(np.float32) for name, value in info.arrays(WEIGHTS).items()}
+        params = {name: value.astype(np.float32) for name, value in info.arrays(zoo.WEIGHTS).items()}
         self._forward, self._inverse = levels.gains(self._config, params)
         self._hats = levels.hat_weights(self._config)
         self._lambdas = np.exp(self._hats @ np.log(self._config.levels.lambdas))
