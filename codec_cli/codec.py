@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_cli import container
-from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN
 from codec_cli.errors import FormatError, ImageError
 from codec_cli.images import Picture, load_picture
 from codec_cli.loading import Loaded
+from codec_cli.quantize import nearest
 from codec_cli.transforms import (
     Floats,
     Pixels,
@@ -146,9 +146,8 @@ class Codec:
         loaded = self._load(self.info)
         stride, halo = self.info.stride, int(self.info.facts["analysis_halo"])
         planes = _to_channels(pixels, self.info.channels)
-        for row in grid(*latent_size(pixels.shape[0], pixels.shape[1], stride)):
-            for tile in row:
-                yield analyse(loaded.analysis, planes, tile, stride, halo, loaded.gain.shape[1])
+        for tile in _tiles(pixels.shape[0], pixels.shape[1], stride):
+            yield analyse(loaded.analysis, planes, tile, stride, halo, loaded.gain.shape[1])
 
     def encode_picture(
         self,
@@ -196,9 +195,7 @@ class Codec:
 
         refiner = Refiner(self.info)
         stride, planes = self.info.stride, _to_channels(pixels, self.info.channels)
-        places = [
-            tile for row in grid(*latent_size(pixels.shape[0], pixels.shape[1], stride)) for tile in row
-        ]
+        places = _tiles(pixels.shape[0], pixels.shape[1], stride)
         for (top, left, bottom, right), latent in zip(places, latents, strict=True):
             shown = planes[top * stride : bottom * stride, left * stride : right * stride]
             yield refiner(shown, latent, level, steps)
@@ -228,8 +225,7 @@ class Codec:
         for latent in latents:
             scaled = latent * loaded.gain[level]
             if weights is None:
-                symbols = np.clip(np.rint(scaled), SYMBOL_MIN, SYMBOL_MAX).astype(np.int16)
-                tiles.append(loaded.entropy.encode(symbols, level))
+                tiles.append(loaded.entropy.encode(nearest(scaled), level))
             else:
                 weight = weights[level] * np.float32(1 / strength)
                 tiles.append(loaded.entropy.encode_optimised(scaled, level, weight))
@@ -287,8 +283,7 @@ class Codec:
         """The decoded symbols of every tile, int16 (height, width, latent_channels), in raster order."""
         loaded, parsed = self._open(data, DEFAULT_MAX_PIXELS)
         header = parsed.header
-        size = latent_size(header.height, header.width, loaded.info.stride)
-        tiles = [tile for row in grid(*size) for tile in row]
+        tiles = _tiles(header.height, header.width, loaded.info.stride)
         return [
             loaded.entropy.decode(segment, tile[2] - tile[0], tile[3] - tile[1], header.level)
             for segment, tile in zip(parsed.tiles, tiles, strict=True)
@@ -329,6 +324,11 @@ class Codec:
                 target[:] = _from_channels(image[: target.shape[0], : target.shape[1]], target.shape[2])
             bands.pop(r - 1, None)
         return out
+
+
+def _tiles(height: int, width: int, stride: int) -> list[tuple[int, int, int, int]]:
+    """All tiles of an image in raster order, in latent positions."""
+    return [tile for row in grid(*latent_size(height, width, stride)) for tile in row]
 
 
 def _dequantiser(

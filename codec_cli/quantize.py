@@ -15,6 +15,12 @@ from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, Ints, Tables
 Floats = npt.NDArray[np.float32]
 
 
+def nearest(scaled: Floats) -> npt.NDArray[np.int16]:
+    """Plain rounding (half to even) to symbols, int16, of latents times gain; any shape."""
+    symbols: npt.NDArray[np.int16] = np.clip(np.rint(scaled), SYMBOL_MIN, SYMBOL_MAX).astype(np.int16)
+    return symbols
+
+
 def choose(wanted: Floats, tables: Tables, index: Ints, centre: Ints, weight: Floats) -> Ints:
     """Picks for each latent the cheaper of its nearest integer and the next one towards the table's mode.
 
@@ -30,18 +36,18 @@ def choose(wanted: Floats, tables: Tables, index: Ints, centre: Ints, weight: Fl
         int32 (positions, channels).
     """
     flat = wanted.reshape(-1)
-    nearest: Ints = np.clip(np.rint(flat), SYMBOL_MIN, SYMBOL_MAX).astype(np.int32)
+    symbols: Ints = nearest(flat).astype(np.int32)
     worth = np.broadcast_to(weight, wanted.shape).reshape(-1)
     # Symbols at the centre can't move towards it.
-    moving = np.flatnonzero((nearest != centre) & (worth > 0))
+    moving = np.flatnonzero((symbols != centre) & (worth > 0))
     if len(moving):
-        value, middle, table = nearest[moving], centre[moving], index[moving]
+        value, middle, table = symbols[moving], centre[moving], index[moving]
         other = value - np.sign(value - middle)
         gain = _bits(tables, table, value - middle) - _bits(tables, table, other - middle)
         error = (flat[moving] - other) ** 2 - (flat[moving] - value) ** 2
         better = gain > worth[moving] * error
-        nearest[moving[better]] = other[better]
-    chosen: Ints = nearest.reshape(wanted.shape)
+        symbols[moving[better]] = other[better]
+    chosen: Ints = symbols.reshape(wanted.shape)
     return chosen
 
 

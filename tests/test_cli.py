@@ -102,6 +102,7 @@ def test_constants_that_are_repeated_to_start_fast():
     assert options.DEFAULT_MODEL == zoo.DEFAULT_MODEL
     assert options.MODELS_DIR_VARIABLE == zoo.MODELS_DIR_VARIABLE
     assert options.DEFAULT_MAX_PIXELS == codec.DEFAULT_MAX_PIXELS
+    assert options.DEFAULT_EFFORT == codec.DEFAULT_EFFORT
 
 
 def test_completion_of_models(spawn, monkeypatch):

@@ -21,9 +21,10 @@ from tqdm import tqdm
 from codec_cli import zoo
 from codec_cli.codec import Codec
 from codec_cli.context import ContextModel, Walk
-from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, Tables
+from codec_cli.entropy import Tables
 from codec_cli.errors import TrainingError
 from codec_cli.loading import load_entropy_model
+from codec_cli.quantize import nearest
 from codec_cli.training import checkpoint, data, integer, levels, lite, networks, tables
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
@@ -46,7 +47,7 @@ def _patch_latents(config: Config, params: Arrays, patches: npt.NDArray[np.uint8
 
 
 def _symbols(latents: npt.NDArray[np.float32], gain: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
-    return np.clip(np.rint(latents * gain), SYMBOL_MIN, SYMBOL_MAX).astype(np.int16)
+    return nearest(latents * gain)
 
 
 def _histograms(index: npt.NDArray[Any], values: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:
@@ -118,8 +119,8 @@ def build_tables(
     if config.entropy.kind == "context":
         arrays["magnitude"] = integer.magnitude_table()
         arrays.update(integer.quantize_networks(config, params))
-        empty = [np.zeros(2 * CENTRE + 1)] * (tables.SCALES * 8)
-        start = tables.build(empty, tables.bank_densities(CENTRE), CENTRE)
+        densities = tables.bank_densities(CENTRE)
+        start = tables.build([np.zeros(2 * CENTRE + 1)] * len(densities), densities, CENTRE)
         arrays.update({f"bank/{part}": value for part, value in tables.flat([start]).items()})
         info = zoo.ModelInfo("", Path(), _facts(config))
         info.__dict__["tables"] = arrays
@@ -145,7 +146,7 @@ def distortion_weights(
     """
     forward, inverse = levels.gains(config, params)
     hats = levels.hat_weights(config)
-    lambdas = np.exp(hats @ np.log(config.levels.lambdas))
+    lambdas = levels.lambdas(config)
     latents = _patch_latents(config, params, patches)
     constants = {name: tf.constant(value) for name, value in params.items() if name.startswith("synthesis/")}
     rng = np.random.default_rng(config.seed)

@@ -16,6 +16,11 @@ def hat_weights(config: Config) -> npt.NDArray[np.float32]:
     return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(trained)[None])).astype(np.float32)
 
 
+def lambdas(config: Config) -> npt.NDArray[np.float64]:
+    """Weight of the distortion at every usable level, interpolated geometrically; float64 (usable,)."""
+    return np.asarray(np.exp(hat_weights(config) @ np.log(config.levels.lambdas)), np.float64)
+
+
 def gains(config: Config, params: Arrays) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Gain and inverse gain of every usable level, interpolated geometrically.
 

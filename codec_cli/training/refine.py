@@ -37,11 +37,10 @@ class Refiner:
         if zoo.WEIGHTS not in info.facts["files"] or "config" not in info.facts:
             raise ModelError(f"{info.path}: has no weights for refinement; use --effort 6 or less")
         self._config = Config.model_validate(info.facts["config"])
-        self._info = info
         params = {name: value.astype(np.float32) for name, value in info.arrays(zoo.WEIGHTS).items()}
         self._forward, self._inverse = levels.gains(self._config, params)
         self._hats = levels.hat_weights(self._config)
-        self._lambdas = np.exp(self._hats @ np.log(self._config.levels.lambdas))
+        self._lambdas = levels.lambdas(self._config)
         self._params: Params = {name: tf.constant(value) for name, value in params.items()}
 
     def __call__(
