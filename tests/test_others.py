@@ -64,6 +64,13 @@ def test_is_deterministic(codec):
     assert codec.encode(pixels, setting) == codec.encode(pixels, setting)
 
 
+def test_the_sweep_lies_on_the_scale(codec):
+    assert set(codec.settings()) <= set(codec.scale)
+    pixels = picture(64, 64)
+    for setting in (codec.scale[0], codec.scale[-1]):
+        assert codec.decode(codec.encode(pixels, setting)).shape == pixels.shape
+
+
 def test_settings_are_the_callers_own(codec):
     codec.settings().clear()
     assert len(codec.settings()) == 8

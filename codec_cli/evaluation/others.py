@@ -30,10 +30,12 @@ class OtherCodec(ABC):
     Attributes:
         name: What :func:`others` knows it by.
         description: One line on its options, for reports.
+        scale: Every setting that the codec knows, rising in rate.
     """
 
     name: str
     description: str
+    scale: range
 
     @abstractmethod
     def settings(self) -> list[int]:
@@ -79,6 +81,7 @@ class _PillowCodec(OtherCodec):
     name: str
     description: str
     pillow_format: str
+    scale: range
     sweep: tuple[int, ...]
     options: Callable[[int], dict[str, Any]]
 
@@ -145,6 +148,7 @@ _CODECS = {
             "jpeg",
             "baseline JPEG, 4:2:0, optimised Huffman tables; setting: libjpeg quality",
             "JPEG",
+            range(1, 96),
             (5, 10, 20, 35, 55, 75, 88, 94),
             _jpeg("4:2:0"),
         ),
@@ -152,6 +156,7 @@ _CODECS = {
             "jpeg444",
             "baseline JPEG, 4:4:4, optimised Huffman tables; setting: libjpeg quality",
             "JPEG",
+            range(1, 96),
             (4, 10, 20, 35, 55, 75, 86, 91),
             _jpeg("4:4:4"),
         ),
@@ -159,6 +164,7 @@ _CODECS = {
             "webp",
             "WebP, lossy (4:2:0), method 6; setting: libwebp quality",
             "WEBP",
+            range(101),
             (0, 5, 20, 40, 60, 78, 88, 95),
             _webp,
         ),
@@ -166,6 +172,7 @@ _CODECS = {
             "avif",
             f"AVIF, 4:2:0, speed {_AVIF_SPEED}; setting: libavif quality",
             "AVIF",
+            range(101),
             (5, 20, 35, 50, 60, 70, 82, 92),
             _avif("4:2:0"),
         ),
@@ -173,6 +180,7 @@ _CODECS = {
             "avif444",
             f"AVIF, 4:4:4, speed {_AVIF_SPEED}; setting: libavif quality",
             "AVIF",
+            range(101),
             (5, 20, 35, 50, 60, 70, 82, 90),
             _avif("4:4:4"),
         ),
@@ -180,6 +188,7 @@ _CODECS = {
             "jpeg2000",
             "JPEG 2000 codestream, 9/7 wavelet, YCbCr 4:4:4; setting: hundredths of a bit per pixel",
             "JPEG2000",
+            range(1, 2401),
             (10, 20, 35, 55, 85, 125, 180, 250),
             _jpeg2000,
         ),
