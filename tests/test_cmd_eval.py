@@ -20,7 +20,7 @@ from codec_cli.zoo import Zoo
 TINY = ("--model", "tiny")
 RESULT_KEYS = [
     *("image", "codec", "setting", "bytes", "bpp"),
-    *("psnr_rgb_db", "psnr_luma_db", "ms_ssim", "ms_ssim_db"),
+    *("psnr_rgb_db", "psnr_luma_db", "ssim", "ms_ssim", "ms_ssim_db", "lpips"),
     *("encode_s", "decode_s", "width", "height"),
 ]
 
@@ -57,8 +57,10 @@ def test_points_are_measured_on_the_encoded_bytes(run, photos, models_dir, photo
         "bpp": round(len(data) * 8 / pixels[..., 0].size, 6),
         "psnr_rgb_db": round(metrics.psnr(pixels, result), 6),
         "psnr_luma_db": round(metrics.psnr_luma(pixels, result), 6),
+        "ssim": round(metrics.ssim(pixels, result), 6),
         "ms_ssim": round(metrics.ms_ssim(pixels, result), 6),
         "ms_ssim_db": round(metrics.to_db(metrics.ms_ssim(pixels, result)), 6),
+        "lpips": None,
         "width": 208,
         "height": 192,
     }
@@ -250,7 +252,7 @@ def test_include_and_exclude(run, photos):
 # The library below the command
 
 
-def point(codec="a", setting=1, image="i", bpp=1.0, psnr=30.0, ms_ssim=0.9):
+def point(codec="a", setting=1, image="i", bpp=1.0, psnr=30.0, ms_ssim=0.9, lpips=None):
     return runner.Point(
         image=image,
         codec=codec,
@@ -259,8 +261,10 @@ def point(codec="a", setting=1, image="i", bpp=1.0, psnr=30.0, ms_ssim=0.9):
         bpp=bpp,
         psnr_rgb_db=psnr,
         psnr_luma_db=psnr,
+        ssim=0.9,
         ms_ssim=ms_ssim,
         ms_ssim_db=None if ms_ssim is None else metrics.to_db(ms_ssim),
+        lpips=lpips,
         encode_s=0.1,
         decode_s=0.1,
         width=10,
@@ -288,6 +292,15 @@ def test_bd_rates():
     assert found["a", "c"].percent is None
     assert "share no range" in found["a", "c"].reason
     assert ": none (" in text_table([], runner.means(points), rates)
+
+
+def test_columns_without_values_are_left_out():
+    with_lpips, without = point(lpips=0.1234), point(image="j")
+    assert "LPIPS" not in text_table([without], runner.means([without]), [])
+    heading, *rows = text_table([with_lpips, without], [], []).splitlines()
+    assert "LPIPS" in heading
+    assert ["0.1234" in row for row in rows] == [True, False]
+    assert len(heading) < 150
 
 
 def test_csv_has_no_infinities():

@@ -25,16 +25,16 @@ Pixels = npt.NDArray[np.uint8]
 _Plane = npt.NDArray[np.float32]
 
 _PEAK = 255.0
-_C1 = (0.01 * _PEAK) ** 2
-_C2 = (0.03 * _PEAK) ** 2
+C1 = (0.01 * _PEAK) ** 2
+C2 = (0.03 * _PEAK) ** 2
 _WINDOW = 11
 _SIGMA = 1.5
-_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_SMALLEST_MULTISCALE = _WINDOW * 2 ** (len(_SCALE_WEIGHTS) - 1)
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_SMALLEST_MULTISCALE = _WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
 _LUMA = (0.299, 0.587, 0.114)
 # Variances do not depend on the mean, but E[x²] - E[x]² in float32 loses digits with its size: the
 # planes are kept centred, which makes float32 (twice as fast as float64) accurate to about 1e-6.
-_CENTRE = 128.0
+CENTRE = 128.0
 # Pixels filtered at a time: what stays in a core's cache, and bounds the memory for large images.
 _STRIP_PIXELS = 50_000
 
@@ -45,7 +45,7 @@ def _gaussian() -> tuple[float, ...]:
     return tuple(float(tap) for tap in taps / taps.sum())
 
 
-_TAPS = _gaussian()
+TAPS = _gaussian()
 
 
 class NotDefined(CodecError, ValueError):  # noqa: N818 - a state of the input that callers expect
@@ -135,7 +135,30 @@ def ms_ssim(a: Pixels, b: Pixels) -> float:
     """
     a, b = _pair(a, b)
     _require_side(a, _SMALLEST_MULTISCALE, "MS-SSIM")
-    return float(np.mean([_multiscale(_plane(a, i), _plane(b, i)) for i in range(a.shape[2])]))
+    return float(np.mean([_multiscale(_plane(a, i), _plane(b, i))[1] for i in range(a.shape[2])]))
+
+
+def ssim_and_ms_ssim(a: Pixels, b: Pixels) -> tuple[float | None, float | None]:
+    """Both :func:`ssim` and :func:`ms_ssim` for the time of the latter, whose finest scale is the former.
+
+    Args:
+        a: uint8, ``(height, width, channels)``.
+        b: As `a`, of the same shape.
+
+    Returns:
+        SSIM and MS-SSIM, exactly as from the two functions; None where the image is too small.
+
+    Raises:
+        ValueError: The arrays are not uint8, differ in shape or are empty.
+    """
+    a, b = _pair(a, b)
+    side = min(a.shape[:2])
+    if side < _WINDOW:
+        return None, None
+    if side < _SMALLEST_MULTISCALE:
+        return ssim(a, b), None
+    both = [_multiscale(_plane(a, i), _plane(b, i)) for i in range(a.shape[2])]
+    return float(np.mean([fine for fine, _ in both])), float(np.mean([multi for _, multi in both]))
 
 
 def to_db(ms_ssim: float) -> float:
@@ -192,20 +215,23 @@ def _decibels(mean_square: float) -> float:
 
 def _plane(image: Pixels, channel: int) -> _Plane:
     plane = image[:, :, channel].astype(np.float32)
-    plane -= _CENTRE
+    plane -= CENTRE
     return plane
 
 
-def _multiscale(x: _Plane, y: _Plane) -> float:
-    product = 1.0
-    last = len(_SCALE_WEIGHTS) - 1
-    for scale, weight in enumerate(_SCALE_WEIGHTS):
+def _multiscale(x: _Plane, y: _Plane) -> tuple[float, float]:
+    """SSIM (the finest scale's) and MS-SSIM of two centred planes."""
+    product, finest = 1.0, math.nan
+    last = len(SCALE_WEIGHTS) - 1
+    for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale:
             x, y = _halve(x), _halve(y)
         similarity, contrast_structure = _similarity(x, y)
+        if scale == 0:
+            finest = similarity
         # Luminance counts on the coarsest scale only.
         product *= max(0.0, similarity if scale == last else contrast_structure) ** weight
-    return product
+    return finest, product
 
 
 def _halve(x: _Plane) -> _Plane:
@@ -226,13 +252,13 @@ def _similarity(x: _Plane, y: _Plane) -> tuple[float, float]:
         p = x[top : top + rows + _WINDOW - 1]
         q = y[top : top + rows + _WINDOW - 1]
         mean_p, mean_q, squares, product = _blur(np.stack((p, q, p * p + q * q, p * q)))
-        structure = (2 * (product - mean_p * mean_q) + _C2) / (
-            squares - (mean_p * mean_p + mean_q * mean_q) + _C2
+        structure = (2 * (product - mean_p * mean_q) + C2) / (
+            squares - (mean_p * mean_p + mean_q * mean_q) + C2
         )
         contrast_structure += float(structure.sum(dtype=np.float64))
-        mean_p += _CENTRE
-        mean_q += _CENTRE
-        structure *= (2 * mean_p * mean_q + _C1) / (mean_p * mean_p + mean_q * mean_q + _C1)
+        mean_p += CENTRE
+        mean_q += CENTRE
+        structure *= (2 * mean_p * mean_q + C1) / (mean_p * mean_p + mean_q * mean_q + C1)
         similarity += float(structure.sum(dtype=np.float64))
     return similarity / (height * width), contrast_structure / (height * width)
 
@@ -245,10 +271,10 @@ def _blur(planes: _Plane) -> _Plane:
 def _blur_rows(planes: _Plane) -> _Plane:
     size = planes.shape[2] - _WINDOW + 1
     middle = _WINDOW // 2
-    total = planes[..., middle : middle + size] * _TAPS[middle]
+    total = planes[..., middle : middle + size] * TAPS[middle]
     term = np.empty_like(total)
     for i in range(middle):  # the window is symmetric: both taps at once
         np.add(planes[..., i : i + size], planes[..., _WINDOW - 1 - i : _WINDOW - 1 - i + size], out=term)
-        term *= _TAPS[i]
+        term *= TAPS[i]
         total += term
     return total

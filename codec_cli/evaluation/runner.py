@@ -28,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_cli.errors import CodecError
-from codec_cli.evaluation import bdrate, metrics
+from codec_cli.evaluation import bdrate
 from codec_cli.evaluation.others import others
+from codec_cli.evaluation.quality import Measure
 from codec_cli.images import Picture, load_picture
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Point:
-    """One image at one setting; None where a figure is infinite or not defined (MS-SSIM below 176 pixels).
+    """One image at one setting; quality is that of :class:`codec_cli.evaluation.quality.Measure`.
+
+    A figure of quality is None where it is infinite, not defined (MS-SSIM below 176 pixels) or not measured
+    (LPIPS without weights).
 
     Attributes:
         image: Path of the image.
@@ -98,8 +102,10 @@ class Point:
         bpp: Bits per pixel.
         psnr_rgb_db: Over R'G'B' samples (over gray ones for gray images).
         psnr_luma_db: Over BT.601 luma.
+        ssim: -1 to 1.
         ms_ssim: 0 to 1.
         ms_ssim_db: The same, ``-10 log10(1 - x)``.
+        lpips: A distance, 0 for equal images.
         encode_s: Seconds from pixels to bytes, model loaded.
         decode_s: Seconds from bytes to pixels, model loaded.
         width: In pixels.
@@ -113,8 +119,10 @@ class Point:
     bpp: float
     psnr_rgb_db: float | None
     psnr_luma_db: float | None
+    ssim: float | None
     ms_ssim: float | None
     ms_ssim_db: float | None
+    lpips: float | None
     encode_s: float
     decode_s: float
     width: int
@@ -135,8 +143,10 @@ class Mean:
     bpp: float
     psnr_rgb_db: float | None
     psnr_luma_db: float | None
+    ssim: float | None
     ms_ssim: float | None
     ms_ssim_db: float | None
+    lpips: float | None
     encode_s: float
     decode_s: float
 
@@ -199,13 +209,19 @@ class Evaluator:
         models_dir: Searched first for models.
         threads: Threads of our codec; None for all.
         max_pixels: The largest image to accept.
+        lpips_weights: File with LPIPS's weights; None leaves LPIPS out.
     """
 
     subjects: tuple[Subject, ...]
     models_dir: Path | None = None
     threads: int | None = None
     max_pixels: int = 1 << 28
+    lpips_weights: Path | None = None
     _coders: dict[str, _Coder] = field(default_factory=dict, init=False, repr=False)
+    _quality: Measure = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._quality = Measure(self.lpips_weights)
 
     def __call__(self, path: Path) -> Result:
         """Measures one image.
@@ -238,24 +254,17 @@ class Evaluator:
         decoded = coder.decode(data)
         done = time.perf_counter()
         height, width = pixels.shape[:2]
-        try:
-            similarity: float | None = metrics.ms_ssim(pixels, decoded)
-        except metrics.NotDefined:
-            similarity = None
         return Point(
             image=image,
             codec=subject.name,
             setting=setting,
             bytes=len(data),
             bpp=len(data) * 8 / (width * height),
-            psnr_rgb_db=_finite(metrics.psnr(pixels, decoded)),
-            psnr_luma_db=_finite(metrics.psnr_luma(pixels, decoded)),
-            ms_ssim=similarity,
-            ms_ssim_db=None if similarity is None else _finite(metrics.to_db(similarity)),
             encode_s=encoded - start,
             decode_s=done - encoded,
             width=width,
             height=height,
+            **self._quality(pixels, decoded),
         )
 
     def _coder(self, subject: Subject) -> _Coder:
@@ -355,7 +364,3 @@ def _bd_rate(means: Sequence[Mean], test: str, anchor: str, metric: str) -> BdRa
 def _mean(points: Sequence[Point], name: str) -> float | None:
     values = [getattr(point, name) for point in points]
     return None if None in values else math.fsum(values) / len(values)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
+from codec_cli.evaluation.quality import METRICS
 from codec_cli.evaluation.runner import BdRate, Mean, Point, rounded
 
 __all__ = ["MEAN", "csv_text", "text_table"]
@@ -16,10 +17,7 @@ MEAN = "mean"
 
 _COLUMNS = (
     ("bpp", "bpp", 3),
-    ("psnr_rgb_db", "PSNR RGB dB", 2),
-    ("psnr_luma_db", "PSNR Y dB", 2),
-    ("ms_ssim", "MS-SSIM", 4),
-    ("ms_ssim_db", "MS-SSIM dB", 2),
+    *((metric.key, metric.heading, metric.digits) for metric in METRICS),
     ("encode_s", "enc s", 3),
     ("decode_s", "dec s", 3),
 )
@@ -27,10 +25,16 @@ _METRIC_NAMES = {"psnr_rgb_db": "PSNR", "ms_ssim_db": "MS-SSIM"}
 
 
 def text_table(points: Sequence[Point], means: Sequence[Mean], rates: Sequence[BdRate]) -> str:
-    """A table in columns: a row for each of ``points``, then the means, then the Bjøntegaard deltas."""
-    rows = [["codec", "setting", "image", *(title for _, title, _ in _COLUMNS)]]
-    rows += [[row.codec, str(row.setting), row.image, *_cells(row)] for row in points]
-    rows += [[row.codec, str(row.setting), f"{MEAN} of {row.images}", *_cells(row)] for row in means]
+    """A table in columns: a row for each of ``points``, then the means, then the Bjøntegaard deltas.
+
+    Columns without any value (LPIPS where no weights were given) are left out.
+    """
+    known = [
+        column for column in _COLUMNS if any(getattr(row, column[0]) is not None for row in (*points, *means))
+    ]
+    rows = [["codec", "setting", "image", *(heading for _, heading, _ in known)]]
+    rows += [[row.codec, str(row.setting), row.image, *_cells(row, known)] for row in points]
+    rows += [[row.codec, str(row.setting), f"{MEAN} of {row.images}", *_cells(row, known)] for row in means]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = [
         "  ".join(
@@ -53,8 +57,8 @@ def csv_text(points: Sequence[Point], means: Sequence[Mean]) -> str:
     return stream.getvalue()
 
 
-def _cells(row: Point | Mean) -> list[str]:
-    values = [(getattr(row, name), digits) for name, _, digits in _COLUMNS]
+def _cells(row: Point | Mean, columns: Sequence[tuple[str, str, int]]) -> list[str]:
+    values = [(getattr(row, name), digits) for name, _, digits in columns]
     return ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
 
 
