@@ -8,13 +8,14 @@ place (and as a field of ``runner.Point`` and ``runner.Mean``). Definitions at l
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from codec_cli.evaluation import metrics
+from codec_cli.evaluation.lpips import Lpips
 
 __all__ = ["METRICS", "Measure", "Metric"]
 
@@ -81,7 +82,8 @@ METRICS: tuple[Metric, ...] = (
         "",
         4,
         False,
-        "perceptual distance by deep features (Zhang et al. 2018), v0.1, AlexNet; needs its weights",
+        "distance in the features of AlexNet (Zhang et al. 2018), v0.1; not for sides under 31 pixels; "
+        "only where its weights are given",
     ),
 )
 """All metrics, in the order of columns."""
@@ -96,6 +98,16 @@ class Measure:
     """
 
     lpips_weights: Path | None = None
+    _lpips: Lpips | None = field(default=None, init=False, repr=False)
+
+    def prepare(self) -> None:
+        """Loads the weights now rather than on first use.
+
+        Raises:
+            CodecError: Their file is missing, damaged or holds something else.
+        """
+        if self.lpips_weights is not None and self._lpips is None:
+            self._lpips = Lpips.load(self.lpips_weights)
 
     def __call__(self, original: Pixels, decoded: Pixels) -> dict[str, float | None]:
         """Compares a decoded image with its original.
@@ -110,6 +122,7 @@ class Measure:
 
         Raises:
             ValueError: The arrays are not uint8, differ in shape, are empty or have 2 or over 3 channels.
+            CodecError: As for :meth:`prepare`.
         """
         ssim, ms_ssim = metrics.ssim_and_ms_ssim(original, decoded)
         return {
@@ -118,8 +131,15 @@ class Measure:
             "ssim": ssim,
             "ms_ssim": ms_ssim,
             "ms_ssim_db": None if ms_ssim is None else _finite(metrics.to_db(ms_ssim)),
-            "lpips": None,
+            "lpips": self._distance(original, decoded),
         }
+
+    def _distance(self, original: Pixels, decoded: Pixels) -> float | None:
+        self.prepare()
+        try:
+            return None if self._lpips is None else self._lpips(original, decoded)
+        except metrics.NotDefined:
+            return None
 
 
 def _finite(value: float) -> float | None:
