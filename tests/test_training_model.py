@@ -247,16 +247,6 @@ def test_image_i_is_coded_at_level_i_modulo_levels(params):
     np.testing.assert_allclose(metrics["loss"], bpp + lambdas * mse, rtol=1e-5)
 
 
-def test_distortion_is_the_weighted_sum_of_its_terms(params, patches):
-    config = tiny('losses=[{"name": "mse", "weight": 2}, {"name": "mae", "weight": 3}]')
-    original, decoded = patches[:3] / np.float32(255), patches[3:6] / np.float32(255)
-    difference = (patches[:3].astype(float) - patches[3:6]).reshape(3, -1)
-    expected = 2 * np.mean(difference**2, 1) + 3 * np.mean(np.abs(difference), 1)
-    np.testing.assert_allclose(
-        model._distortion(config, tf.constant(original), tf.constant(decoded)), expected, rtol=1e-4
-    )
-
-
 def test_hard_rounding_reaches_the_synthesis_only(params, patches):
     config, given = tiny(EXACT), tensors(params)
     images, noise = batch_of(config, patches)

@@ -109,10 +109,30 @@ class Levels(_Section):
 
 
 class Loss(_Section):
-    """One term of the distortion."""
+    """One term of the distortion.
 
-    name: Literal["mse", "mae"] = "mse"
+    Attributes:
+        name: A function of :mod:`codec_cli.training.losses`. Errors are on [0, 255]; similarities count as
+            1 - x, so that MS-SSIM takes a weight of about 1333 where MSE takes 1.
+        weight: Its factor.
+        weights: ``lpips``: the file with its network's weights; the environment's ``CODEC_LPIPS_WEIGHTS`` by
+            default.
+    """
+
+    name: Literal["mse", "mae", "ssim", "ms_ssim", "lpips"] = "mse"
     weight: PositiveFloat = 1.0
+    weights: str | None = None
+
+    @property
+    def smallest(self) -> int:
+        """The smallest crop that it is defined for, in pixels."""
+        return {"ssim": 11, "ms_ssim": 176, "lpips": 64}.get(self.name, 1)
+
+    @model_validator(mode="after")
+    def _weights_are_of_lpips(self) -> Loss:
+        if self.weights is not None and self.name != "lpips":
+            raise ValueError(f"the loss {self.name} has no network that takes weights")
+        return self
 
 
 class Optimizer(_Section):
@@ -191,6 +211,9 @@ class Config(_Section):
     def _consistent(self) -> Config:
         if self.data.batch % len(self.levels.lambdas):
             raise ValueError("data.batch must be a multiple of the number of levels: every batch holds all")
+        for loss in self.losses:
+            if self.data.crop < loss.smallest:
+                raise ValueError(f"data.crop must be at least {loss.smallest} for the loss {loss.name}")
         if self.data.crop % self.transforms.stride:
             raise ValueError(f"data.crop must be a multiple of the stride {self.transforms.stride}")
         if (

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from codec_cli.training import networks, prior
+from codec_cli.training import losses, networks, prior
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays, Params
 
@@ -76,16 +76,6 @@ def level_weights(config: Config) -> npt.NDArray[np.float32]:
     return (weights / weights.mean()).astype(np.float32)
 
 
-def _distortion(config: Config, original: tf.Tensor, decoded: tf.Tensor) -> tf.Tensor:
-    """Weighted distortion per image on [0, 255]; shape (batch,)."""
-    difference = (original - decoded) * 255.0
-    total = tf.zeros(tf.shape(original)[:1])
-    for loss in config.losses:
-        term = tf.square(difference) if loss.name == "mse" else tf.abs(difference)
-        total += loss.weight * tf.reduce_mean(term, (1, 2, 3))
-    return total
-
-
 def forward(
     params: Params,
     config: Config,
@@ -129,7 +119,9 @@ def forward(
     )
     pixels = float(height * width * config.transforms.stride**2)
     bpp = tf.reduce_mean(rate, 0) / pixels
-    distortion = tf.reduce_mean(tf.reshape(_distortion(config, original, decoded), (-1, levels)), 0)
+    distortion = tf.reduce_mean(
+        tf.reshape(losses.distortion(config, original, decoded, dtype), (-1, levels)), 0
+    )
     lambdas = tf.constant(config.levels.lambdas, tf.float32)
     per_level = bpp + lambdas * distortion
     mse = tf.reduce_mean(
