@@ -147,8 +147,8 @@ def _lpips_weights(path: str | None) -> Mapping[str, npt.NDArray[np.float32]]:
     named = path or os.environ.get(lpips.VARIABLE)
     if not named:
         raise TrainingError(
-            f"the loss lpips needs the weights of its network: name the file in {lpips.VARIABLE} or as `weights` "
-            "of the loss; scripts/fetch_lpips.py gets it"
+            f"the loss lpips needs the weights of its network: name the file in {lpips.VARIABLE} or as "
+            "`weights` of the loss; scripts/fetch_lpips.py gets it"
         )
     return lpips.Lpips.load(Path(named)).weights
 
