@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ class Outcome:
         bpp: Bits per pixel of the compressed file.
         ratio: Size of the image file over the size of the compressed one.
         seconds: From reading to having written.
+        psnr_rgb_db: Of the compressed file against its source, if it was verified; ``inf`` if they are equal.
         warnings: What the user should know, one line each.
         error: Why it failed, or None.
         exit_code: The error's exit code; 0 without one.
@@ -59,6 +61,7 @@ class Outcome:
     bpp: float | None = None
     ratio: float | None = None
     seconds: float | None = None
+    psnr_rgb_db: float | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
     exit_code: int = 0
@@ -69,16 +72,21 @@ class Outcome:
         return (
             f"{self.input} -> {self.output}  {(self.width or 0) * (self.height or 0)} px  "
             f"{size_text(self.input_bytes or 0)} -> {size_text(self.bytes or 0)}  "
-            f"{self.bpp or 0:.2f} bpp  {self.ratio or 0:.1f}:1  {self.seconds or 0:.2f} s"
+            f"{self.bpp or 0:.2f} bpp  {self.ratio or 0:.1f}:1  {self.seconds or 0:.2f} s{self._quality()}"
         )
 
+    def _quality(self) -> str:
+        if self.psnr_rgb_db is None:
+            return ""
+        return "  exact" if math.isinf(self.psnr_rgb_db) else f"  {self.psnr_rgb_db:.1f} dB"
+
     def facts(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """For ``--json``, which has no infinity: an infinite PSNR is None."""
         facts = asdict(self)
         del facts["exit_code"], facts["details"]
-        for name, digits in (("bpp", 4), ("ratio", 3), ("seconds", 4)):
+        for name, digits in (("bpp", 4), ("ratio", 3), ("seconds", 4), ("psnr_rgb_db", 4)):
             if facts[name] is not None:
-                facts[name] = round(facts[name], digits)
+                facts[name] = round(facts[name], digits) if math.isfinite(facts[name]) else None
         return facts
 
 

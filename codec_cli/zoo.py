@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -134,6 +135,15 @@ class ModelInfo:
     def default_quality(self) -> int:
         """Quality of about 0.6 bits per pixel on validation photographs."""
         return self.quality_of_level(int(self.facts["default_level"]))
+
+    def promised(self, level: int) -> float | None:
+        """Mean PSNR over R'G'B' of a level on validation images, by the card; None where it has no figure."""
+        rows = self.facts.get("validation")
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and row.get("level") == level:
+                value = row.get("psnr_rgb_db")
+                return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+        return None
 
     def read(self, name: str) -> bytes:
         """A file of the model, checked against its SHA-256 (raises :class:`ModelError`)."""

@@ -14,11 +14,13 @@ import termios
 import numpy as np
 import pytest
 from conftest import error_line
+from helpers import copy_model, rewrite
 from PIL import Image
 
 from codec_cli import container
 from codec_cli.codec import Codec
-from codec_cli.images import load_picture
+from codec_cli.evaluation.metrics import psnr
+from codec_cli.images import Picture, load_picture
 
 TINY = ("--model", "tiny")
 ROOT_USER = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -216,6 +218,7 @@ def test_json(run, write_photo, tmp_path):
         "bpp": round(size * 8 / 6144, 4),
         "ratio": round(good.stat().st_size / size, 3),
         "seconds": first["seconds"],
+        "psnr_rgb_db": None,
         "warnings": [],
         "error": None,
     }
@@ -552,3 +555,183 @@ def test_target_out_of_reach(run, source, tmp_path):
     result = run("compress", *TINY, source, tmp_path / "out.bin", "--target-size", "10")
     assert result.exit_code == 10
     assert not (tmp_path / "out.bin").exists()
+
+
+# --verify
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_verify_tells_the_psnr_of_the_written_file(run, write_photo, tmp_path, models_dir, mode):
+    source = write_photo(tmp_path / "a.png", 96, 64, mode)
+    result = run("compress", source, "--verify", *TINY)
+    assert result.exit_code == 0
+    line, reported = re.fullmatch(r"(.*)  ([\d.]+) dB\n", result.stdout).groups()
+    assert LINE.match(line)
+    pixels = load_picture(source, "x", 10**6).pixels
+    expected = psnr(pixels, decoded(tmp_path / "a.bin", models_dir)[:, :, : pixels.shape[2]])
+    assert float(reported) == round(expected, 1)
+    plain = (tmp_path / "a.bin").read_bytes()
+    assert run("compress", source, "--force", *TINY).exit_code == 0
+    assert (tmp_path / "a.bin").read_bytes() == plain
+    again = run("compress", source, "--force", "--verify", "--json", *TINY)
+    assert json.loads(again.stdout)["files"][0]["psnr_rgb_db"] == round(expected, 4)
+
+
+def test_verify_and_verbose(run, write_photo, tmp_path):
+    source = write_photo(tmp_path / "a.png")
+    result = run("compress", source, "--verify", "--verbose", "-q", "1", *TINY)
+    assert re.search(
+        r"^  RGB, 96x64, level 0 of .*; verified: [\d.]+ dB, model's card: 31.71 dB$", result.stdout, re.M
+    )
+
+
+def test_verify_with_metadata(run, write_photo, tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    source = write_photo(tmp_path / "a.jpg", exif=exif, icc_profile=b"profile")
+    assert run("compress", source, "--verify", *TINY).exit_code == 0
+    assert run("compress", source, "--verify", "--strip", "--force", *TINY).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--target-bpp", "0.9"],
+        ["--target-psnr", "20"],
+        ["--effort", "1"],
+        ["--jobs", "2"],
+        ["--threads", "1"],
+    ],
+    ids=" ".join,
+)
+def test_verify_with_other_options(run, write_photo, tmp_path, options):
+    photos = tmp_path / "photos"
+    for index in range(2):
+        write_photo(photos / f"{index}.png", 192, 64 + index)
+    result = run("compress", photos, tmp_path / "out", "--verify", "--json", *options, *TINY)
+    assert result.exit_code == 0
+    files = json.loads(result.stdout)["files"]
+    assert all(20 < file["psnr_rgb_db"] < 40 for file in files)
+    assert [file["warnings"] for file in files] == [[], []]
+
+
+def test_verify_in_a_pipe(run, write_photo, tmp_path):
+    source = write_photo(tmp_path / "a.png")
+    plain = run("compress", "-", *TINY, input=source.read_bytes())
+    result = run("compress", "-", "--verify", *TINY, input=source.read_bytes())
+    assert result.stdout_bytes == plain.stdout_bytes
+    assert re.fullmatch(r"- -> -  .* s  [\d.]+ dB\n", result.stderr)
+
+
+@pytest.fixture
+def unusual(tmp_path):
+    """What no photograph looks like: a checkerboard of single pixels."""
+    path = tmp_path / "checkerboard.png"
+    board = np.indices((256, 256)).sum(0) % 2 * 255
+    Image.fromarray(board.astype(np.uint8)).convert("RGB").save(path)
+    return path
+
+
+def test_verify_warns_of_unusual_content(run, unusual):
+    result = run("compress", unusual, "--verify", "-q", "90", *TINY)
+    assert result.exit_code == 0
+    assert re.search(
+        r"checkerboard.png: warning: [\d.]+ dB, the model's card promises about 34 dB at this quality: "
+        r"unusual content; a PNG is exact at [\d.]+ times the size$",
+        result.stderr,
+        re.M,
+    )
+    quiet = run("compress", unusual, "--verify", "--force", "--quiet", *TINY)
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert "promises" not in run("compress", unusual, "--force", *TINY).output
+
+
+def test_verify_leaves_metadata_out_of_the_comparison(run, unusual, tmp_path):
+    with Image.open(unusual) as image:
+        image.save(tmp_path / "heavy.png", icc_profile=np.random.default_rng(1).bytes(30000))
+    texts = []
+    for source in (unusual, tmp_path / "heavy.png"):
+        result = run("compress", source, "--verify", "--json", "-q", "90", *TINY)
+        texts.append([text for text in json.loads(result.stdout)["files"][0]["warnings"] if "dB" in text])
+    assert texts[0] == texts[1] != []
+
+
+def test_verify_with_a_card_without_figures(run, unusual, write_photo, tmp_path):
+    folder = copy_model(tmp_path / "mine-1")
+    rewrite(folder, facts={"validation": ...})
+    arguments = ("--verify", "--verbose", "--model", folder)
+    result = run("compress", write_photo(tmp_path / "a.png"), *arguments)
+    assert result.exit_code == 0
+    assert "; verified: " in result.stdout
+    assert result.stdout.splitlines()[-1].endswith(" dB, model's card: no figure")
+    assert not result.stderr
+    # That another format does better needs no card.
+    assert re.search(
+        r"warning: [\d.]+ dB: unusual content; a PNG", run("compress", unusual, *arguments).stderr
+    )
+
+
+def failing_decoders():
+    def broken(kind):
+        def decode(codec, data, **_):
+            picture = Codec.whole(codec, data)
+            pixels, alpha = picture.pixels, picture.alpha
+            return {
+                "size": Picture(pixels[:-1], alpha[:-1], picture.icc),
+                "mode": Picture(pixels[:, :, :1], alpha, picture.icc),
+                "alpha": Picture(pixels, 255 - alpha, picture.icc),
+                "no alpha": Picture(pixels, None, picture.icc),
+                "icc": Picture(pixels, alpha, b"other"),
+                "exif": Picture(pixels, alpha, picture.icc, b"II*\0"),
+            }[kind]
+
+        return decode
+
+    reasons = {
+        "size": "it decodes to 96x63 RGB, not 96x64 RGB",
+        "mode": "it decodes to 96x64 gray, not 96x64 RGB",
+        "alpha": "the alpha plane differs",
+        "no alpha": "the alpha plane differs",
+        "icc": "ICC differs",
+        "exif": "EXIF differs",
+    }
+    return [pytest.param(broken(kind), reason, id=kind) for kind, reason in reasons.items()]
+
+
+@pytest.mark.parametrize(("decode", "reason"), failing_decoders())
+def test_failed_verification_writes_nothing(run, write_photo, tmp_path, monkeypatch, decode, reason):
+    monkeypatch.setattr(Codec, "whole", Codec.decode_picture, raising=False)
+    monkeypatch.setattr(Codec, "decode_picture", decode)
+    source = write_photo(tmp_path / "a.png", mode="RGBA", icc_profile=b"profile")
+    result = run("compress", source, "--verify", *TINY)
+    assert result.exit_code == 4
+    assert error_line(result) == f"codec: {source}: verification failed: {reason}; nothing was written"
+    assert tree(tmp_path) == ["a.png"]
+
+
+def test_verification_finds_bytes_that_do_not_decode(run, write_photo, tmp_path, monkeypatch):
+    encode = Codec.encode_picture
+    monkeypatch.setattr(Codec, "encode_picture", lambda *args, **options: encode(*args, **options)[:-9])
+    source, old = write_photo(tmp_path / "a.png"), tmp_path / "a.bin"
+    old.write_bytes(b"precious")
+    result = run("compress", source, "--verify", "--force", *TINY)
+    assert result.exit_code == 4
+    assert error_line(result).startswith(
+        f"codec: {source}: verification failed: it does not decode (damaged: "
+    )
+    assert old.read_bytes() == b"precious"
+    piped = run("compress", source, "-", "--verify", *TINY)
+    assert (piped.exit_code, piped.stdout_bytes) == (4, b"")
+    several = run("compress", source, write_photo(tmp_path / "b.png"), f"{tmp_path}/out/", "--verify", *TINY)
+    assert several.exit_code == 1
+    assert not (tmp_path / "out" / "a.bin").exists()
+
+
+def test_verification_survives_any_failure_of_decoding(run, write_photo, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise IndexError("odd")
+
+    monkeypatch.setattr(Codec, "decode_picture", fail)
+    result = run("compress", write_photo(tmp_path / "a.png"), "--verify", *TINY)
+    assert result.exit_code == 4
+    assert "it does not decode (IndexError: odd); nothing was written" in error_line(result)

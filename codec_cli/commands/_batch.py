@@ -30,6 +30,7 @@ class Converted:
         height: Of the image, in pixels.
         warnings: What was lost, one line each.
         details: More for ``--verbose``.
+        psnr: Of the output against the input, in dB, if it was measured.
     """
 
     data: bytes
@@ -37,6 +38,7 @@ class Converted:
     height: int
     warnings: tuple[str, ...] = ()
     details: str = ""
+    psnr: float | None = None
 
 
 class Verb(ABC):
@@ -147,6 +149,7 @@ class _Convert:
             bpp=compressed * 8 / (done.width * done.height),
             ratio=image / compressed,
             seconds=time.perf_counter() - start,
+            psnr_rgb_db=done.psnr,
             warnings=done.warnings,
             details=done.details,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,8 +80,9 @@ class Compress(Verb):
         threads: Processor threads; None for all.
         quality: 1 to 100; None for the model's default.
         wish: A target instead of a quality.
-        effort: 1 to 6, see :meth:`codec_cli.Codec.encode_picture`.
+        effort: 1 to 9, see :meth:`codec_cli.Codec.encode_picture`.
         keep_metadata: Keep the ICC profile and EXIF.
+        check: Decode what was made, before it is written, and compare it with the source.
         max_pixels: The largest image to accept.
         verbose: Describe each file.
     """
@@ -93,6 +94,7 @@ class Compress(Verb):
     wish: Wish | None
     effort: int
     keep_metadata: bool
+    check: bool
     max_pixels: int
     verbose: bool
     _codec: Codec | None = field(default=None, init=False, repr=False)
@@ -121,7 +123,30 @@ class Compress(Verb):
             data = encode_to(self._codec, picture, self.wish.target(size, height * width), self.effort)
         notes = (*picture.warnings, LARGER) if len(data) > size else picture.warnings
         details = _describe(picture, data) if self.verbose else ""
-        return Converted(data, width, height, notes, details)
+        done = Converted(data, width, height, notes, details)
+        return self._checked(self._codec, picture, done) if self.check else done
+
+    def _checked(self, codec: Codec, picture: Picture, done: Converted) -> Converted:
+        """Verifies what was made.
+
+        These bytes, not a file read back: a failure then leaves an old file as it was and standard output
+        empty, and reading would come from the same memory anyway.
+        """
+        from codec_cli.verification import advice, verify
+
+        psnr = verify(codec, picture, done.data, self.max_pixels)
+        promised = self.model.promised(container.peek(done.data).level)
+        parts = container.layout(done.data, self.model.tile_pixels, self.max_pixels)
+        # What every other format would have to keep, too.
+        extras = sum(parts.get(name, 0) for name in container.SECTION_NAMES.values())
+        warning = advice(picture.pixels, len(done.data) - extras, psnr, promised)
+        card = "no figure" if promised is None else f"{promised:.2f} dB"
+        return replace(
+            done,
+            warnings=done.warnings if warning is None else (*done.warnings, warning),
+            details=f"{done.details}; verified: {psnr:.2f} dB, model's card: {card}" if self.verbose else "",
+            psnr=psnr,
+        )
 
 
 @dataclass

@@ -13,6 +13,7 @@ from codec_cli import options
         "codec compress photo.png                    # writes photo.bin",
         "codec compress photo.jpg small.bin -q 20",
         "codec compress photo.jpg --target-size 50KB",
+        "codec compress photo.png --verify           # decodes it, prints its PSNR",
         "codec compress -j 0 pictures/ compressed/   # a whole directory, on all cores",
         "cat photo.png | codec compress - > photo.bin",
     ),
@@ -50,6 +51,12 @@ from codec_cli import options
     is_flag=True,
     help="Leave out the ICC profile and EXIF. [default: keep both, without thumbnail]",
 )
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Decode each result before it is written, print its PSNR, and warn of content that does not suit "
+    "the model. Takes the time of decompressing. [default: off]",
+)
 @options.batch("names of images")
 @click.pass_context
 def command(
@@ -60,6 +67,7 @@ def command(
     model: str,
     effort: int,
     strip: bool,
+    verify: bool,
     **targets: str | float | None,
 ) -> None:
     """Compress images.
@@ -69,8 +77,8 @@ def command(
     NAME.png. A directory needs OUT, a directory in which its folders are mirrored. Several files go into
     OUT if that is a directory or ends with a slash, or else beside the inputs.
 
-    Prints a line for each file: pixels, size before and after, bits per pixel, ratio, seconds. One bad file
-    does not stop the others.
+    Prints a line for each file: pixels, size before and after, bits per pixel, ratio, seconds, and PSNR over
+    R'G'B' with --verify. One bad file does not stop the others.
     """
     from codec_cli.commands._batch import convert_all, threads_of
     from codec_cli.commands._verbs import Compress, Wish
@@ -89,6 +97,7 @@ def command(
         wish=wish,
         effort=effort,
         keep_metadata=not strip,
+        check=verify,
         max_pixels=batch.max_pixels,
         verbose=batch.verbose,
     )
