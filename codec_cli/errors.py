@@ -60,3 +60,9 @@ class TargetError(CodecError):
     """No quality level meets a target size or quality."""
 
     exit_code = 10
+
+
+class RegressionError(CodecError):
+    """``codec eval --baseline``: quality or rate is worse than the baseline allows."""
+
+    exit_code = 11

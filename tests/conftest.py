@@ -63,8 +63,9 @@ def environment(monkeypatch, tmp_path_factory):
     """Only the models of the tests are found, whatever the user has; the same for child processes."""
     monkeypatch.setenv("CODEC_MODELS_DIR", str(MODELS))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("user")))
+    monkeypatch.setenv("CODEC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in ("CODEC_DEBUG", "_CODEC_COMPLETE"):
+    for name in ("CODEC_DEBUG", "CODEC_LPIPS_WEIGHTS", "_CODEC_COMPLETE"):
         monkeypatch.delenv(name, raising=False)
 
 

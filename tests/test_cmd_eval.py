@@ -2,16 +2,17 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 
 import numpy as np
 import pytest
-from conftest import error_line
+from conftest import MODELS, error_line
 from PIL import Image
 
 from codec_cli.codec import Codec
-from codec_cli.evaluation import metrics, runner
+from codec_cli.evaluation import figures, metrics, runner
 from codec_cli.evaluation.others import KNOWN, others
 from codec_cli.evaluation.tables import csv_text, text_table
 from codec_cli.images import Picture
@@ -116,19 +117,29 @@ def test_against_other_codecs(run, write_photo, tmp_path):
         (other,) = others([name])
         assert [mean["setting"] for mean in report["means"] if mean["codec"] == name] == other.settings()
     assert [(rate["test"], rate["anchor"], rate["metric"]) for rate in report["bd_rate"]] == [
-        ("codec:tiny-1", anchor, metric)
-        for anchor in ("jpeg", "webp")
+        (test, anchor, metric)
+        for test, anchor in itertools.permutations(("codec:tiny-1", "jpeg", "webp"), 2)
         for metric in ("psnr_rgb_db", "ms_ssim_db")
     ]
-    assert all({"test", "anchor", "metric", "percent"} <= set(rate) for rate in report["bd_rate"])
+    between = {
+        (rate["test"], rate["anchor"]): rate for rate in report["bd_rate"] if rate["metric"] == "psnr_rgb_db"
+    }
+    webp = between["webp", "jpeg"]
+    assert webp["percent"] < 0 < webp["delta_db"]
+    assert webp["delta_db"] == pytest.approx(-between["jpeg", "webp"]["delta_db"])
     assert "BD-rate (PSNR) of codec:tiny-1 against jpeg: " in result.stderr
+    assert "of webp against" not in result.stderr
+    about = report["about"]
+    assert list(about["codecs"]) == ["jpeg", "webp"]
+    assert about["models"] == {"codec:tiny-1": Zoo(MODELS).info("tiny-1").fingerprint.hex()}
 
 
 def test_several_models_are_compared_with_the_first(run, photos):
     report = evaluated(run, photos / "large.png", "--model", "tiny-factorized", "-q", "1,30,60,100")
-    assert {rate["anchor"] for rate in report["bd_rate"]} == {"codec:tiny-factorized-1"}
-    assert {rate["test"] for rate in report["bd_rate"]} == {"codec:tiny-1"}
     assert all(rate["percent"] is not None for rate in report["bd_rate"])
+    table = run("eval", photos / "large.png", "--model", "tiny-factorized", "-q", "1,30,60,100", *TINY).stdout
+    assert "of codec:tiny-1 against codec:tiny-factorized-1: " in table
+    assert "against codec:tiny-1: " not in table
 
 
 def test_unavailable_codecs_are_skipped(run, photos, monkeypatch):
@@ -253,7 +264,7 @@ def test_include_and_exclude(run, photos):
 
 
 def point(codec="a", setting=1, image="i", bpp=1.0, psnr=30.0, ms_ssim=0.9, lpips=None):
-    return runner.Point(
+    return figures.Point(
         image=image,
         codec=codec,
         setting=setting,
@@ -274,10 +285,10 @@ def point(codec="a", setting=1, image="i", bpp=1.0, psnr=30.0, ms_ssim=0.9, lpip
 
 def test_means():
     points = [point(bpp=1, psnr=30), point(image="j", bpp=2, psnr=33), point(setting=2, psnr=None)]
-    first, second = runner.means(points)
+    first, second = figures.means(points)
     assert (first.images, first.bpp, first.psnr_rgb_db) == (2, 1.5, 31.5)
     assert (second.setting, second.psnr_rgb_db) == (2, None)
-    assert runner.means([]) == []
+    assert figures.means([]) == []
 
 
 def test_bd_rates():
@@ -285,18 +296,18 @@ def test_bd_rates():
     points = [point("a", i, bpp=bpp, psnr=psnr) for i, (bpp, psnr) in enumerate(curve)]
     points += [point("b", i, bpp=bpp / 2, psnr=psnr) for i, (bpp, psnr) in enumerate(curve)]
     points += [point("c", i, bpp=bpp, psnr=psnr + 50) for i, (bpp, psnr) in enumerate(curve)]
-    rates = runner.bd_rates(runner.means(points), ["a", "b"], ["a", "c"])
+    rates = figures.bd_rates(figures.means(points), ["a", "b"], ["a", "c"])
     found = {(rate.test, rate.anchor): rate for rate in rates if rate.metric == "psnr_rgb_db"}
     assert set(found) == {("a", "c"), ("b", "a"), ("b", "c")}
     assert math.isclose(found["b", "a"].percent, -50)
     assert found["a", "c"].percent is None
     assert "share no range" in found["a", "c"].reason
-    assert ": none (" in text_table([], runner.means(points), rates)
+    assert ": none (" in text_table([], figures.means(points), rates)
 
 
 def test_columns_without_values_are_left_out():
     with_lpips, without = point(lpips=0.1234), point(image="j")
-    assert "LPIPS" not in text_table([without], runner.means([without]), [])
+    assert "LPIPS" not in text_table([without], figures.means([without]), [])
     heading, *rows = text_table([with_lpips, without], [], []).splitlines()
     assert "LPIPS" in heading
     assert ["0.1234" in row for row in rows] == [True, False]

@@ -6,7 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from codec_cli.evaluation import metrics, runner
+from codec_cli.evaluation import figures, metrics
 from codec_cli.evaluation.quality import METRICS, Measure
 
 
@@ -21,7 +21,7 @@ def test_catalogue():
     assert keys[:6] == ["psnr_rgb_db", "psnr_luma_db", "ssim", "ms_ssim", "ms_ssim_db", "lpips"]
     assert len({metric.heading for metric in METRICS}) == len(METRICS)
     assert [metric.key for metric in METRICS if not metric.higher_better] == ["lpips"]
-    for part in (runner.Point, runner.Mean):
+    for part in (figures.Point, figures.Mean):
         assert [field.name for field in fields(part) if field.name in keys] == keys
 
 

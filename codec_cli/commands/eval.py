@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from codec_cli import options
-
-if TYPE_CHECKING:
-    from codec_cli.evaluation.runner import Result, Subject
-    from codec_cli.zoo import ModelInfo
-
-SPREAD = 8
+from codec_cli.commands import _eval
 
 
 def _qualities(_: click.Context, __: click.Parameter, value: str | None) -> list[int] | str | None:
@@ -29,12 +22,33 @@ def _qualities(_: click.Context, __: click.Parameter, value: str | None) -> list
     return qualities
 
 
+def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
+    if value == "all":
+        raise click.BadParameter("takes numbers from 1 to 100 with commas between")
+    return _qualities(ctx, parameter, value)  # type: ignore[return-value]
+
+
+def _percent(_: click.Context, __: click.Parameter, value: str) -> float:
+    try:
+        number = float(value.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise click.BadParameter(f"{value!r} is not a percentage of 0 or more")
+    return number
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
 @click.command(
     "eval",
     epilog=options.examples(
         "codec eval photographs/",
-        "codec eval photographs/ -q 10,30,50,70,90 --against jpeg,webp",
+        "codec eval photographs/ -q 10,30,50,70,90 --against jpeg,webp,avif",
         "codec eval photographs/ --model photo-1 --model ./models/mine --json results.json",
+        "codec eval photographs/ --against webp,heic --plot curves.svg --report report/",
+        "codec eval photographs/ --baseline baseline.json   # exit code 11 if worse",
     ),
 )
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(readable=False))
@@ -43,7 +57,7 @@ def _qualities(_: click.Context, __: click.Parameter, value: str | None) -> list
     "--qualities",
     metavar="N,N,...",
     callback=_qualities,
-    show_default=f"{SPREAD} spread over the model's levels",
+    show_default=f"{_eval.SPREAD} spread over the model's levels",
     help="Qualities to measure at, 1 to 100, or `all` for one per usable level.",
 )
 @click.option(
@@ -62,7 +76,14 @@ def _qualities(_: click.Context, __: click.Parameter, value: str | None) -> list
     default="",
     show_default="none",
     help="Other codecs to measure on the same images, and to compare with by BD-rate: "
-    "jpeg, jpeg444, webp, avif, avif444, jpeg2000.",
+    "jpeg, jpeg444, jpeg2000, webp, avif, avif444, jxl, heic, bpg.",
+)
+@click.option(
+    "--lpips-weights",
+    type=_FILE,
+    envvar="CODEC_LPIPS_WEIGHTS",
+    show_default="no LPIPS",
+    help="Measure LPIPS with the weights in this file, which scripts/fetch_lpips.py gets.",
 )
 @click.option(
     "--json",
@@ -78,13 +99,78 @@ def _qualities(_: click.Context, __: click.Parameter, value: str | None) -> list
     show_default="none",
     help="Write all figures as CSV, the means in rows of image `mean`; - for stdout.",
 )
+@click.option(
+    "--plot",
+    type=_FILE,
+    show_default="none",
+    help="Draw rate-distortion curves, and time against BD-rate: .png, .svg or .pdf.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="none",
+    help="Write an HTML report: figures, curves, and pictures side by side at equal size.",
+)
+@click.option(
+    "--report-qualities",
+    metavar="N,N,...",
+    callback=_numbers,
+    show_default=f"{_eval.SHOWN} of those measured",
+    help="Qualities whose pictures the report shows.",
+)
+@click.option(
+    "--published",
+    metavar="NAME,NAME,...",
+    default="",
+    show_default="none",
+    help="Curves that others published for the Kodak set, to draw beside what is measured: all, bpg, vtm...",
+)
+@click.option(
+    "--baseline",
+    type=_FILE,
+    show_default="none",
+    help="Compare with this stored evaluation; exit code 11 if something is worse than the --max options "
+    "allow.",
+)
+@click.option(
+    "--write-baseline", type=_FILE, show_default="none", help="Store what --baseline compares with."
+)
+@click.option(
+    "--max-bd-rate",
+    callback=_percent,
+    default="0.5",
+    metavar="PERCENT",
+    help="Allowed BD-rate against the baseline, over PSNR and over MS-SSIM.",
+)
+@click.option(
+    "--max-size-increase",
+    callback=_percent,
+    default="0.2",
+    metavar="PERCENT",
+    help="Allowed growth of the files of all images together, at each quality.",
+)
+@click.option(
+    "--max-psnr-drop",
+    type=click.FloatRange(0),
+    default=0.02,
+    metavar="DB",
+    help="Allowed loss of mean PSNR over R'G'B', at each quality.",
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CODEC_CACHE_DIR",
+    show_default="the user's cache directory",
+    help="Where results are kept, so that a second run costs only what is new.",
+)
+@click.option("--no-cache", is_flag=True, help="Measure everything anew and keep nothing. [default: keep]")
 @options.include("names of images")
 @options.exclude
 @options.models_dir
 @options.max_pixels
 @options.threads
 @options.jobs
-@click.option("--force", is_flag=True, help="Overwrite the files of --json and --csv. [default: refuse]")
+@click.option("--force", is_flag=True, help="Overwrite files and a former report. [default: refuse]")
 @click.option("--quiet", is_flag=True, help="No table, errors only. [default: a table of means]")
 @click.option("--verbose", is_flag=True, help="A row for each image, too. [default: means only]")
 @click.pass_context
@@ -94,8 +180,20 @@ def command(
     qualities: list[int] | str | None,
     models: tuple[str, ...],
     against: str,
+    lpips_weights: Path | None,
     json_file: str | None,
     csv_file: str | None,
+    plot: Path | None,
+    report: Path | None,
+    report_qualities: list[int] | None,
+    published: str,
+    baseline: Path | None,
+    write_baseline: Path | None,
+    max_bd_rate: float,
+    max_size_increase: float,
+    max_psnr_drop: float,
+    cache_dir: Path | None,
+    no_cache: bool,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     models_dir: Path | None,
@@ -109,117 +207,50 @@ def command(
     """Measure rate, quality and speed on images.
 
     PATHS are images and directories of images. Every image is compressed and decompressed at every quality,
-    in memory. Rates are complete files without metadata; quality is PSNR over R'G'B' and luma, and MS-SSIM
-    (none for images below 176 pixels). Seconds leave out loading the model; --jobs above 1 makes them
-    longer.
+    in memory. Rates are complete files without metadata; quality is PSNR over R'G'B' and luma, SSIM,
+    MS-SSIM (none for images below 176 pixels) and LPIPS (if its weights are given). Seconds leave out
+    loading the model; --jobs above 1 makes them longer, and those of cached results are of their first run.
     """
-    from codec_cli.evaluation import runner, tables
+    from codec_cli.evaluation import baseline as baselines
+    from codec_cli.evaluation import quality, runner, tables
     from codec_cli.files import write_atomic
-    from codec_cli.report import describe, exit_code, json_text, progress
-    from codec_cli.workers import each
+    from codec_cli.report import describe, exit_code, json_text
     from codec_cli.zoo import Zoo
 
-    outputs = [name for name in (json_file, csv_file) if name]
-    _check_outputs(outputs, force)
+    outputs = _eval.Outputs(json_file, csv_file, plot, report, write_baseline, force)
+    outputs.check()
+    stored = baselines.load(baseline) if baseline else None
+    series = _eval.published_series(published)
+    quality.Measure(lpips_weights).prepare()
     zoo = Zoo(models_dir)
-    ours = [_subject(zoo.info(name), qualities) for name in dict.fromkeys(models)]
-    rivals = _rivals(against)
-    images = _images(paths, include, exclude)
+    ours = [_eval.subject(zoo.info(name), qualities) for name in dict.fromkeys(models)]
+    rivals = _eval.rivals(against)
+    images = _eval.find_images(paths, include, exclude)
     if jobs > 1 and threads is None:
         threads = 1
-    evaluator = runner.Evaluator((*ours, *rivals), models_dir, threads, max_pixels)
-    results: list[Result] = []
-    with progress(len(images), "images", not quiet) as advance:
-        for result in each(evaluator, images, jobs, _died):
-            results.append(result)
-            advance(1)
-    _report_problems(results, quiet)
-
-    points = [point for result in results for point in result.points]
-    means = runner.means(points)
-    anchors = [subject.name for subject in (ours[0], *rivals)]
-    rates = runner.bd_rates(means, [subject.name for subject in ours], anchors) if points else []
-    skipped = [result for result in results if result.error]
-    if points and not quiet:
-        click.echo(tables.text_table(points if verbose else [], means, rates), err="-" in outputs)
-    for name, text in (
-        (json_file, json_text(runner.report(points, rates, skipped))),
-        (csv_file, tables.csv_text(points, means)),
-    ):
-        if name == "-":
-            click.echo(text, nl=False)
-        elif name:
-            write_atomic(Path(name), text.encode(), force)
-    ctx.exit(exit_code([describe(result.error)[1] if result.error else 0 for result in results]))
-
-
-def _check_outputs(names: Sequence[str], force: bool) -> None:
-    """Finds out before hours of work whether the figures can be written."""
-    from codec_cli.commands._plan import STREAM, check_new_file
-
-    if len(set(names)) < len(names):
-        raise click.UsageError(f"--json and --csv can't both be {names[0]}")
-    for name in names:
-        error = None if name == STREAM else check_new_file(Path(name), force)
-        if error:
-            raise error
-
-
-def _subject(info: ModelInfo, qualities: list[int] | str | None) -> Subject:
-    from codec_cli.evaluation.runner import Subject, usable_qualities
-
-    if isinstance(qualities, list):
-        return Subject.ours(info, qualities)
-    return Subject.ours(info, usable_qualities(info, None if qualities == "all" else SPREAD))
-
-
-def _rivals(against: str) -> list[Subject]:
-    """The other codecs; those that don't work here are named and left out."""
-    from codec_cli.errors import CodecError
-    from codec_cli.evaluation.others import others
-    from codec_cli.evaluation.runner import Subject
-
-    names = [name.strip() for name in against.split(",") if name.strip()]
-    try:
-        codecs = others(names)
-    except CodecError as error:
-        raise click.BadParameter(str(error), param_hint="--against") from error
-    missing = {codec.name: reason for codec in codecs if (reason := codec.available())}
-    for name, reason in missing.items():
-        click.echo(f"codec: {name} skipped: {reason}", err=True)
-    return Subject.others(codec.name for codec in codecs if codec.name not in missing)
-
-
-def _images(paths: Iterable[str], include: Sequence[str], exclude: Sequence[str]) -> list[Path]:
-    from codec_cli.commands._plan import find
-    from codec_cli.commands._verbs import is_image
-    from codec_cli.errors import ImageError
-
-    images: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = list(find(path, is_image, include, exclude))
-            if not found:
-                raise ImageError(f"{path}: no images in this directory")
-            images.update(dict.fromkeys(found))
-        else:
-            images[path] = None
-    return list(images)
-
-
-def _died(path: Path) -> Result:
-    from codec_cli.errors import CodecError
-    from codec_cli.evaluation.runner import Result
-    from codec_cli.workers import WORKER_DIED
-
-    return Result(str(path), error=CodecError(WORKER_DIED))
-
-
-def _report_problems(results: Iterable[Result], quiet: bool) -> None:
-    from codec_cli.report import describe, named, one_line
-
-    for result in results:
-        if result.error:
-            click.echo(f"codec: {named(result.image, describe(result.error)[0])}; skipped", err=True)
-        for warning in () if quiet else result.warnings:
-            click.echo(one_line(f"{result.image}: warning: {warning}"), err=True)
+    evaluator = runner.Evaluator(
+        (*ours, *rivals),
+        models_dir,
+        threads,
+        max_pixels,
+        lpips_weights,
+        _eval.cache_of(cache_dir, no_cache),
+    )
+    run = _eval.measure(ours, rivals, evaluator, images, jobs, quiet)
+    if run.points and not quiet:
+        table = tables.text_table(run.points if verbose else [], run.means, run.shown_rates)
+        click.echo(table, err=outputs.to_stdout)
+    _eval.write_figures(run, outputs)
+    if run.points and plot:
+        _eval.write_plot(run, outputs, series)
+    if run.points and report:
+        _eval.write_report(run, evaluator, outputs, report_qualities, series, jobs, quiet)
+    code = exit_code([describe(result.error)[1] if result.error else 0 for result in run.results])
+    if code and (write_baseline or stored):
+        click.echo("codec: baseline neither written nor compared: not all images were measured", err=True)
+        ctx.exit(code)
+    if stored:
+        run.compare(stored, baselines.Limits(max_bd_rate, max_size_increase, max_psnr_drop))
+    if write_baseline:
+        write_atomic(write_baseline, json_text(run.baseline()).encode(), force)
+    ctx.exit(code)

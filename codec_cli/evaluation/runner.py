@@ -1,15 +1,15 @@
-"""Measuring codecs on images: every image at every setting, means over the images, Bjøntegaard deltas.
+"""Measuring codecs on images: every image at every setting.
 
 ::
 
-    from codec_cli.evaluation import runner
+    from codec_cli.evaluation import figures, runner
 
     ours = runner.Subject.ours(Zoo().info("photo"), [10, 30, 50, 70, 90])
     evaluator = runner.Evaluator((ours, *runner.Subject.others(["jpeg"])))
     results = [evaluator(path) for path in paths]
     points = [point for result in results for point in result.points]
-    means = runner.means(points)
-    print(runner.bd_rates(means, [ours.name], ["jpeg"]))
+    means = figures.means(points)
+    print(figures.bd_rates(means, [ours.name], ["jpeg"]))
 
 Rates are bytes of complete files without metadata. Quality is that of the pixels which decoding these bytes
 returns. Alpha is not measured.
@@ -17,18 +17,18 @@ returns. Alpha is not measured.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from codec_cli.errors import CodecError
-from codec_cli.evaluation import bdrate
+from codec_cli.evaluation.cache import Cache, identity_of_model, identity_of_quality, pixels_digest
+from codec_cli.evaluation.figures import Point
 from codec_cli.evaluation.others import others
 from codec_cli.evaluation.quality import Measure
 from codec_cli.images import Picture, load_picture
@@ -37,27 +37,7 @@ if TYPE_CHECKING:
     from codec_cli.codec import Codec
     from codec_cli.zoo import ModelInfo
 
-__all__ = [
-    "METRICS",
-    "SCHEMA",
-    "BdRate",
-    "Evaluator",
-    "Mean",
-    "Point",
-    "Result",
-    "Subject",
-    "bd_rates",
-    "means",
-    "report",
-    "rounded",
-    "usable_qualities",
-]
-
-SCHEMA = 1
-"""Version of :func:`report`'s layout."""
-
-METRICS = ("psnr_rgb_db", "ms_ssim_db")
-"""What Bjøntegaard deltas are computed over."""
+__all__ = ["Evaluator", "Result", "Subject", "usable_qualities"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -88,96 +68,24 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Point:
-    """One image at one setting; quality is that of :class:`codec_cli.evaluation.quality.Measure`.
-
-    A figure of quality is None where it is infinite, not defined (MS-SSIM below 176 pixels) or not measured
-    (LPIPS without weights).
-
-    Attributes:
-        image: Path of the image.
-        codec: Name of the subject.
-        setting: Quality, or the other codec's setting.
-        bytes: Size of the complete file.
-        bpp: Bits per pixel.
-        psnr_rgb_db: Over R'G'B' samples (over gray ones for gray images).
-        psnr_luma_db: Over BT.601 luma.
-        ssim: -1 to 1.
-        ms_ssim: 0 to 1.
-        ms_ssim_db: The same, ``-10 log10(1 - x)``.
-        lpips: A distance, 0 for equal images.
-        encode_s: Seconds from pixels to bytes, model loaded.
-        decode_s: Seconds from bytes to pixels, model loaded.
-        width: In pixels.
-        height: In pixels.
-    """
-
-    image: str
-    codec: str
-    setting: int
-    bytes: int
-    bpp: float
-    psnr_rgb_db: float | None
-    psnr_luma_db: float | None
-    ssim: float | None
-    ms_ssim: float | None
-    ms_ssim_db: float | None
-    lpips: float | None
-    encode_s: float
-    decode_s: float
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Arithmetic means over the images, of the figures as they are in :class:`Point` (dB, not MSE).
-
-    A mean is None where it is so for one of the images: means over different images don't compare.
-    """
-
-    codec: str
-    setting: int
-    images: int
-    bytes: float
-    bpp: float
-    psnr_rgb_db: float | None
-    psnr_luma_db: float | None
-    ssim: float | None
-    ms_ssim: float | None
-    ms_ssim_db: float | None
-    lpips: float | None
-    encode_s: float
-    decode_s: float
-
-
-@dataclass(frozen=True)
-class BdRate:
-    """A Bjøntegaard delta: bits that ``test`` needs more than ``anchor`` at equal quality.
-
-    Attributes:
-        test: Name of a subject.
-        anchor: Name of the subject that it is compared with.
-        metric: One of :data:`METRICS`.
-        percent: -20 is 20 % fewer bits; None where there is nothing to compare.
-        reason: Why it is None.
-    """
-
-    test: str
-    anchor: str
-    metric: str
-    percent: float | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
 class Result:
-    """What became of one image: its points, or an error."""
+    """What became of one image: its points, or an error.
+
+    Attributes:
+        image: Its path.
+        points: At every setting of every subject.
+        warnings: What is not measured.
+        error: Why there are no points.
+        digest: SHA-256 of its pixels (``cache.pixels_digest``), empty after an error.
+        measured: How many of the points are new, not from the cache.
+    """
 
     image: str
     points: tuple[Point, ...] = ()
     warnings: tuple[str, ...] = ()
     error: CodecError | MemoryError | None = None
+    digest: str = ""
+    measured: int = 0
 
 
 class _Coder(Protocol):
@@ -210,6 +118,7 @@ class Evaluator:
         threads: Threads of our codec; None for all.
         max_pixels: The largest image to accept.
         lpips_weights: File with LPIPS's weights; None leaves LPIPS out.
+        cache: Where results are kept and found again; None for nowhere.
     """
 
     subjects: tuple[Subject, ...]
@@ -217,7 +126,9 @@ class Evaluator:
     threads: int | None = None
     max_pixels: int = 1 << 28
     lpips_weights: Path | None = None
+    cache: Cache | None = None
     _coders: dict[str, _Coder] = field(default_factory=dict, init=False, repr=False)
+    _identities: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _quality: Measure = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -235,14 +146,31 @@ class Evaluator:
             notes = (
                 picture.warnings if picture.alpha is None else (*picture.warnings, "alpha is not measured")
             )
-            points = tuple(
-                self._measure(subject, picture.pixels, setting, name)
+            digest = pixels_digest(picture.pixels)
+            found = [
+                self._find(subject, picture.pixels, digest, setting)
                 for subject in self.subjects
                 for setting in subject.settings
-            )
+            ]
         except (CodecError, MemoryError) as error:
             return Result(name, error=error)
-        return Result(name, points, notes)
+        points = tuple(replace(point, image=name) for point, _ in found)
+        return Result(name, points, notes, None, digest, sum(new for _, new in found))
+
+    def _find(self, subject: Subject, pixels: Pixels, digest: str, setting: int) -> tuple[Point, bool]:
+        """A point and whether it is new. Points are kept without the image's name: it is not part of them."""
+        if self.cache is None:
+            return self._measure(subject, pixels, setting, ""), True
+        identity = self._identities.get(subject.name)
+        if identity is None:
+            identity = self._identities[subject.name] = _identity(subject)
+        entry = self.cache.path(digest, identity, str(setting), identity_of_quality(self.lpips_weights))
+        kept = self.cache.load(entry)
+        if kept is not None and kept.keys() == {field.name for field in fields(Point)}:
+            return Point(**{**kept, "codec": subject.name}), False
+        point = self._measure(subject, pixels, setting, "")
+        self.cache.save(entry, asdict(point))
+        return point, True
 
     def _measure(self, subject: Subject, pixels: Pixels, setting: int, image: str) -> Point:
         coder = self._coder(subject)
@@ -305,62 +233,9 @@ def usable_qualities(model: ModelInfo, count: int | None = None) -> list[int]:
     return [qualities[round(i * (len(qualities) - 1) / (count - 1))] for i in range(count)]
 
 
-def means(points: Iterable[Point]) -> list[Mean]:
-    """Means over the images, for every codec and setting, in the order of their first points."""
-    groups: dict[tuple[str, int], list[Point]] = {}
-    for point in points:
-        groups.setdefault((point.codec, point.setting), []).append(point)
-    averaged = [field.name for field in fields(Mean) if field.name not in ("codec", "setting", "images")]
-    return [
-        Mean(codec, setting, len(group), **{name: _mean(group, name) for name in averaged})  # type: ignore[arg-type]
-        for (codec, setting), group in groups.items()
-    ]
-
-
-def bd_rates(means: Sequence[Mean], tests: Sequence[str], anchors: Sequence[str]) -> list[BdRate]:
-    """Bjøntegaard deltas between mean curves, over each of :data:`METRICS`.
-
-    Args:
-        means: Of all codecs.
-        tests: Names of the codecs under test.
-        anchors: Names of the codecs that each of them is compared with (never with itself).
-    """
-    pairs = [(test, anchor) for test in tests for anchor in anchors if test != anchor]
-    return [_bd_rate(means, test, anchor, metric) for test, anchor in pairs for metric in METRICS]
-
-
-def report(points: Sequence[Point], rates: Sequence[BdRate], skipped: Iterable[Result]) -> dict[str, Any]:
-    """Everything as plain values for JSON.
-
-    The layout (``schema`` 1): ``results`` has the fields of :class:`Point`, ``means`` those of
-    :class:`Mean`, ``bd_rate`` those of :class:`BdRate`, ``skipped`` has ``image`` and ``error``.
-    """
-    return {
-        "schema": SCHEMA,
-        "results": [rounded(asdict(point)) for point in points],
-        "means": [rounded(asdict(mean)) for mean in means(points)],
-        "bd_rate": [rounded(asdict(rate)) for rate in rates],
-        "skipped": [{"image": result.image, "error": str(result.error)} for result in skipped],
-    }
-
-
-def rounded(facts: dict[str, Any]) -> dict[str, Any]:
-    """The same with six digits after the point, which is more than any of the figures means."""
-    return {name: round(value, 6) if isinstance(value, float) else value for name, value in facts.items()}
-
-
-def _bd_rate(means: Sequence[Mean], test: str, anchor: str, metric: str) -> BdRate:
-    curves = []
-    for name in (anchor, test):
-        curve = [mean for mean in means if mean.codec == name]
-        known = [(mean.bpp, value) for mean in curve if (value := getattr(mean, metric)) is not None]
-        curves += [[bpp for bpp, _ in known], [value for _, value in known]]
-    try:
-        return BdRate(test, anchor, metric, bdrate.bd_rate(*curves))
-    except CodecError as error:
-        return BdRate(test, anchor, metric, None, str(error))
-
-
-def _mean(points: Sequence[Point], name: str) -> float | None:
-    values = [getattr(point, name) for point in points]
-    return None if None in values else math.fsum(values) / len(values)
+def _identity(subject: Subject) -> str:
+    """What a subject's results depend on apart from image and setting."""
+    if subject.model is not None:
+        return identity_of_model(subject.model)
+    (codec,) = others([subject.name])
+    return codec.identity

@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
+from codec_cli.evaluation.figures import BdRate, Mean, Point, rounded
 from codec_cli.evaluation.quality import METRICS
-from codec_cli.evaluation.runner import BdRate, Mean, Point, rounded
 
 __all__ = ["MEAN", "csv_text", "text_table"]
 
