@@ -6,6 +6,8 @@ KODAK ?= ../shared/data/kodak
 PHOTOS ?= ../shared/data/photos/train
 VALIDATION ?= ../shared/data/validation
 RUN ?= runs/photo
+BASELINES := tests/data/baselines
+GATE := $(foreach i,04 13 23,$(KODAK)/kodim$(i).png)
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -36,7 +38,22 @@ bench: setup ## speed and memory figures
 	$(BIN)/python scripts/bench.py
 
 kodak: setup ## the README's rate-distortion figures; KODAK=DIR names the 24 images
-	$(BIN)/codec eval $(KODAK) --against jpeg,webp,jpeg444 --json docs/kodak.json --force
+	$(BIN)/codec eval $(KODAK) --against jpeg,jpeg444,webp,avif,jxl,heic --json docs/kodak.json --force
+
+report: setup ## an HTML report on the Kodak images in build/report
+	mkdir -p build
+	$(BIN)/codec eval $(KODAK) --against jpeg,webp,avif,jxl,heic --published bpg,vtm,factorized --jobs 0 \
+		--report build/report --force
+
+gate: setup ## fail when the Kodak images come out larger or worse than the stored baseline
+	$(BIN)/codec eval $(KODAK) --baseline $(BASELINES)/kodak.json --no-cache --jobs 0
+
+gate-quick: setup ## the same with three of the images
+	$(BIN)/codec eval $(GATE) --baseline $(BASELINES)/kodak-3.json --no-cache --jobs 0
+
+baseline: setup ## store new baselines; say in the commit why they changed
+	$(BIN)/codec eval $(KODAK) --write-baseline $(BASELINES)/kodak.json --no-cache --jobs 0 --force
+	$(BIN)/codec eval $(GATE) --write-baseline $(BASELINES)/kodak-3.json --no-cache --jobs 0 --force
 
 figures: setup ## the README's pictures, from docs/kodak.json
 	$(BIN)/python scripts/figures.py
@@ -59,4 +76,4 @@ clean: ## remove caches and builds; keeps runs and environments
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-slow lint bench kodak figures train-photo wheel clean
+.PHONY: help setup demo test test-slow lint bench kodak report gate gate-quick baseline figures train-photo wheel clean
