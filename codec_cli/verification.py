@@ -41,11 +41,11 @@ __all__ = [
 WORSE = 3.0
 """Up to this many dB under the card's mean is what the card promises: 3 dB is twice the squared error."""
 PNG_FACTOR = 2.0
-"""A PNG of up to this many times the bytes is the better choice. For photographs it is at least 3.8 times."""
-JPEG_LEAD = 1.0
+"""A PNG of up to this many times the bytes is the better choice; of photographs it has 3.8 times or more."""
+JPEG_LEAD = 2.0
 """A JPEG of no more bytes is the better choice if it is better by more than this, in dB."""
 FAR = 15.0
-"""So many dB under the card's mean are unusual whatever other formats do: photographs are within 11."""
+"""So many dB under the card's mean are unusual whatever other formats do: photographs are within 11, their thumbnails within 15."""
 
 _JPEG_QUALITIES = range(1, 96)
 _SHIFT = 4
