@@ -45,7 +45,7 @@ PNG_FACTOR = 2.0
 JPEG_LEAD = 2.0
 """A JPEG of no more bytes is the better choice if it is better by more than this, in dB."""
 FAR = 15.0
-"""So many dB under the card's mean are unusual in any case: photographs are within 11, thumbnails within 15."""
+"""So many dB under the card's mean are unusual in any case: photographs are within 11, thumbnails in 15."""
 
 _JPEG_QUALITIES = range(1, 96)
 _SHIFT = 4
