@@ -59,6 +59,7 @@ class Chart {
     const others = published.map((series, index) => ({
       name: `${series.label}, published`,
       label: series.label,
+      letter: String.fromCharCode(97 + (index % 26)),
       index,
       id: `published ${index}`,
       published: true,
@@ -91,7 +92,7 @@ class Chart {
     }
     this.scale(width, height, measured);
     const focus = makeSvg("g", { id: "focus" });
-    this.svg.replaceChildren(...this.axes(width, height), this.lines(width), focus);
+    this.svg.replaceChildren(...this.axes(width, height), this.lines(), focus);
   }
 
   /** Sets up this.x and this.y, from values to pixels, over what was measured. */
@@ -136,7 +137,7 @@ class Chart {
     return parts;
   }
 
-  lines(width) {
+  lines() {
     const group = makeSvg("g", { "clip-path": "url(#plot)" });
     // Ours last: on top.
     const order = (curve) => (curve.published ? 0 : curve.ours ? 2 : 1);
@@ -152,32 +153,41 @@ class Chart {
       }
       group.append(parts);
     }
-    if (width >= 640) group.append(...this.names());
+    group.append(...this.letters());
     return group;
   }
 
-  /** Names along published curves, each where it is clear of the others and of the points; else none. */
-  names() {
-    const boxes = this.visible.filter((one) => !one.published).flatMap((curve) =>
-      curve.points.map((p) => ({ left: this.x(p.x) - 6, right: this.x(p.x) + 6, y: this.y(p.y) })));
-    const isClear = (box) => boxes.every((other) =>
-      box.right < other.left || box.left > other.right || Math.abs(box.y - other.y) > 13);
+  /** The letters of published curves, which the legend explains: at their right ends, clear of other lines. */
+  letters() {
+    const taken = this.visible.flatMap((curve) => this.traced(curve));
     const texts = [];
     for (const curve of this.visible.filter((one) => one.published)) {
-      const length = curve.name.length * 5.8 + 10;
-      for (const p of [...curve.points].reverse()) {
-        const [x, y] = [this.x(p.x), this.y(p.y)];
-        const spots = [[x - length, y - 9], [x + 6, y + 13]].map(([left, at]) => ({ left, right: left + length, y: at }));
-        const spot = spots.find((box) =>
-          box.left >= this.box.left && box.right <= this.box.right && box.y > this.box.top && isClear(box));
-        if (spot) {
-          boxes.push(spot);
-          texts.push(makeSvg("text", { class: "series", x: spot.left + 4, y: spot.y + 4 }, curve.name));
-          break;
-        }
-      }
+      const ends = this.traced(curve).filter(({ right }) => right > this.box.left && right < this.box.right);
+      const spots = ends.reverse().flatMap(({ right, y }, i) => [
+        ...(i ? [] : [{ left: right + 3, right: right + 12, y, room: 12 }]),
+        { left: right - 6, right: right + 3, y: y - 10, room: 12 },
+        { left: right - 3, right: right + 6, y: y + 11, room: 12 },
+      ]);
+      const isClear = (box) => taken.every((other) =>
+        box.right < other.left || box.left > other.right || Math.abs(box.y - other.y) > other.room);
+      const spot = spots.find((box) => box.y > this.box.top - 8 && isClear(box)) ?? spots[0];
+      if (!spot) continue;
+      taken.push(spot);
+      texts.push(makeSvg("text", { class: "series", x: spot.left + 1, y: spot.y + 4 }, curve.letter));
     }
     return texts;
+  }
+
+  /** Small boxes along a curve, every few pixels, from left to right. */
+  traced(curve) {
+    return curve.points.slice(1).flatMap((p, i) => {
+      const [x1, y1, x2, y2] = [this.x(curve.points[i].x), this.y(curve.points[i].y), this.x(p.x), this.y(p.y)];
+      const count = Math.max(1, Math.ceil(Math.hypot(x2 - x1, y2 - y1) / 6));
+      return Array.from({ length: count }, (_, k) => {
+        const [x, y] = [x1 + ((x2 - x1) * k) / count, y1 + ((y2 - y1) * k) / count];
+        return { left: x - 2, right: x + 2, y, room: 7 };
+      });
+    });
   }
 
   legend(all) {
@@ -207,7 +217,8 @@ class Chart {
     if (!curve.published) sample.append(makeSvg("path", { d: markPath(curve.index, 5), fill: "currentColor" }));
     sample.classList.add(curve.published ? "grey" : `c${curve.index % 7}`);
     const text = (curve.label ?? curve.name) + (curve.points.length ? "" : ` (${NOT_DEFINED})`);
-    return make("button", { type: "button", "aria-pressed": String(!this.hidden.has(curve.id)) }, sample, text);
+    const letter = curve.letter ? [make("b", {}, curve.letter)] : [];
+    return make("button", { type: "button", "aria-pressed": String(!this.hidden.has(curve.id)) }, sample, ...letter, text);
   }
 
   table(all) {

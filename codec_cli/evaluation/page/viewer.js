@@ -124,7 +124,7 @@ class Viewer {
     const metrics = data.metrics.filter(({ key }) => this.shown.some((one) => key in one.metrics));
     const known = (key) => this.shown.map((one) => one.metrics[key]).filter((v) => v !== null && v !== undefined);
     const best = new Map(metrics.map(({ key, higher }) => [key, (higher ? Math.max : Math.min)(...known(key))]));
-    const head = ["Codec", "Setting", "Bytes", "Size to ours", "Bits per pixel"];
+    const head = ["Codec", "Bytes", "Size to ours", "Bits per pixel"];
     const rows = this.shown.map((one) => {
       const percent = (one.bytes / ours.bytes - 1) * 100;
       const far = Math.abs(percent) >= 3;
@@ -137,11 +137,11 @@ class Viewer {
       });
       return make("tr", { class: one === ours ? "ours" : null },
         make("th", { scope: "row" }, mark(one.codec), one.codec, ...sides.map((side) => make("small", { class: "side" }, side))),
-        make("td", {}, String(one.setting)), make("td", {}, grouped(one.bytes)),
+        make("td", {}, grouped(one.bytes)),
         make("td", { class: far ? "warn" : null, title: far ? "its scale has nothing nearer" : null }, size),
-        make("td", {}, format(one.bpp, 3)), ...cells);
+        make("td", {}, format(one.bpp, 3)), ...cells, make("td", {}, String(one.setting)));
     });
-    const titles = head.concat(metrics.map(({ name, higher }) => `${name} ${higher ? "↑" : "↓"}`));
+    const titles = head.concat(metrics.map(({ name, higher }) => `${name} ${higher ? "↑" : "↓"}`), "Setting");
     byId("shown").replaceChildren(
       make("thead", {}, make("tr", {}, ...titles.map((text) => make("th", { scope: "col" }, text)))),
       make("tbody", {}, ...rows),
