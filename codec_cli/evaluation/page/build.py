@@ -42,8 +42,8 @@ def write_report(
         figures: What :func:`codec_cli.evaluation.runner.report` returns.
         comparisons: The images to look at. Taken one at a time, so they may come from a generator; no more
             than one's pictures are held.
-        published: Curves that others measured, laid out as ``published.json``; drawn dotted in the mean only,
-            so they should be over the same images. None for none.
+        published: Curves that others measured on the Kodak set, laid out as ``published.json``; drawn dotted,
+            in the mean only. None for none.
         title: Of the page.
         force: Replace a former report. Nothing else is ever replaced.
 
