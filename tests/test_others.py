@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from codec_cli.errors import CodecError
@@ -200,6 +201,14 @@ def test_identities_tell_codecs_and_options_apart():
     # Words and the sweep change no file.
     same = dataclasses.replace(webp, description="better words", sweep=(1, 2))
     assert same.identity == webp.identity
+
+
+def test_the_document_states_the_sweeps():
+    text = (ROOT / "docs" / "EVALUATION.md").read_text()
+    for codec in others(KNOWN):
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{codec.name}` |")]
+        assert f"| {', '.join(map(str, codec.settings()))} |" in row
+        assert {str(codec.scale[0]), str(codec.scale[-1])} <= set(row.split("|")[4].split())
 
 
 # BPG, whose programs are rarely installed: scripts that take the same arguments and write JPEG instead.

@@ -1,8 +1,8 @@
 """Other image codecs behind one interface, as far as they are installed.
 
 Options are chosen so that each codec shows what it can do rather than what its defaults give, within seconds
-for an image. Sweeps are eight points that cover about 0.1 to 2.5 bits per pixel on photographs (JPEG and JPEG
-XL have nothing usable under 0.15). The measurements behind the choices: docs/EVALUATION.md.
+for an image. Sweeps are eight points that cover about 0.1 to 2.5 bits per pixel on photographs (JPEG has
+nothing usable under 0.15). The measurements behind the choices: docs/EVALUATION.md.
 """
 
 from __future__ import annotations

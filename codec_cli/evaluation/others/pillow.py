@@ -19,7 +19,7 @@ from codec_cli.evaluation.others.base import INSTALL, OtherCodec, Pixels, check_
 __all__ = ["PILLOW_CODECS"]
 
 _AVIF_SPEED = 4
-_JXL_EFFORT = 7
+_JXL_EFFORT = 8
 _NOT_INSTALLED = "not installed"
 
 
