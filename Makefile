@@ -23,6 +23,10 @@ demo: $(BIN)/python ## install the base and compress and decompress a real photo
 	$(BIN)/python -m pip install --quiet -e '.[demo]'
 	$(BIN)/python scripts/demo.py demo
 
+browser: ## install Chromium (Debian, as root), which the tests of the HTML report need; without it they skip
+	@command -v chromium || command -v chromium-browser || command -v google-chrome \
+		|| { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }
+
 test: setup ## default tests, under ten minutes
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
@@ -76,4 +80,4 @@ clean: ## remove caches and builds; keeps runs and environments
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-slow lint bench kodak report gate gate-quick baseline figures train-photo wheel clean
+.PHONY: help setup demo browser test test-slow lint bench kodak report gate gate-quick baseline figures train-photo wheel clean

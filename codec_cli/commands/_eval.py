@@ -319,7 +319,7 @@ def write_report(
     from codec_cli.evaluation import page
     from codec_cli.evaluation.published import tree
     from codec_cli.evaluation.quality import Measure
-    from codec_cli.report import progress
+    from codec_cli.report import describe, named, progress
     from codec_cli.workers import each
 
     images = [Path(result.image) for result in run.results if not result.error]
@@ -346,8 +346,10 @@ def write_report(
             for comparison in each(comparer, images, jobs, died):
                 advance(1)
                 if isinstance(comparison, page.Failure):
-                    raise comparison.error
-                yield comparison
+                    text = named(comparison.image, describe(comparison.error)[0])
+                    click.echo(f"codec: {text}; without pictures in the report", err=True)
+                else:
+                    yield comparison
 
         page.write_report(
             outputs.report,
