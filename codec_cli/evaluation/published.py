@@ -10,7 +10,6 @@ from importlib import resources
 from typing import Any
 
 from codec_cli.errors import CodecError
-from codec_cli.evaluation.metrics import to_db
 
 __all__ = ["Series", "select", "series", "tree"]
 
@@ -25,7 +24,8 @@ class Series:
         source: The file that the figures come from.
         bpp: Bits per pixel, rising.
         psnr_rgb_db: PSNR over R'G'B'.
-        ms_ssim_db: MS-SSIM in dB (of the published linear mean); empty where only PSNR was published.
+        ms_ssim: MS-SSIM, linear; empty where only PSNR was published. There is no mean in dB: the dB of a
+            mean is not the mean of dBs.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Series:
     source: str
     bpp: tuple[float, ...]
     psnr_rgb_db: tuple[float, ...]
-    ms_ssim_db: tuple[float, ...]
+    ms_ssim: tuple[float, ...]
 
     def values(self, metric: str) -> tuple[float, ...]:
         """The curve over a metric of :mod:`codec_cli.evaluation.quality`; empty where there is none."""
-        return {"psnr_rgb_db": self.psnr_rgb_db, "ms_ssim_db": self.ms_ssim_db}.get(metric, ())
+        return {"psnr_rgb_db": self.psnr_rgb_db, "ms_ssim": self.ms_ssim}.get(metric, ())
 
 
 @cache
@@ -50,7 +50,7 @@ def series() -> dict[str, Series]:
             entry["source"],
             tuple(entry["bpp"]),
             tuple(entry["psnr_rgb_db"]),
-            tuple(map(to_db, entry.get("ms_ssim", ()))),
+            tuple(entry.get("ms_ssim", ())),
         )
         for name, entry in json.loads(_text())["series"].items()
     }

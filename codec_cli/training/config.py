@@ -36,8 +36,12 @@ class Stage(_Section):
 
 
 class Transforms(_Section):
-    """Analysis and synthesis transforms; both list their stages from fine to coarse resolution."""
+    """The photo model's transforms; both list their stages from fine to coarse resolution.
 
+    See :mod:`codec_cli.training.networks`.
+    """
+
+    kind: Literal["stages"] = "stages"
     channels: Literal[1, 3] = 3
     latent_channels: PositiveInt = 320
     analysis: Annotated[list[Stage], Field(min_length=1)]
@@ -57,6 +61,101 @@ class Transforms(_Section):
             raise ValueError("latent_channels can't exceed channels * stride^2 (the linear path)")
         if any(stage.width % 2 for stage in self.synthesis[1:]):
             raise ValueError("synthesis widths must be even but for the first: going up halves them")
+        return self
+
+
+class Layer(_Section):
+    """One layer of a transform that is listed layer by layer; see :mod:`codec_cli.training.layers`.
+
+    Attributes:
+        op: ``conv``, ``conv_transpose``, ``dense``, ``flatten``, ``reshape``, ``upsample`` (by repetition),
+            ``space_to_depth``, ``subpixel`` (a convolution and ``depth_to_space``) or ``residual`` (input plus
+            ``layers``).
+        filters: Output channels, or units of a dense layer.
+        kernel: Side of a convolution's kernel.
+        stride: Of a convolution.
+        factor: By which resolution changes.
+        shape: What ``reshape`` makes.
+        layers: Inside ``residual``.
+        activation: After the layer.
+        gain: Factor of the initial weights.
+    """
+
+    op: Literal[
+        "conv", "conv_transpose", "dense", "flatten", "reshape", "residual", "space_to_depth", "subpixel",
+        "upsample",
+    ]  # fmt: skip
+    filters: Annotated[int, Field(ge=0)] = 0
+    kernel: PositiveInt = 3
+    stride: PositiveInt = 1
+    factor: Annotated[int, Field(ge=2)] = 2
+    shape: list[PositiveInt] = []
+    layers: list[Layer] = []
+    activation: Literal["none", "relu", "leaky_relu", "prelu", "sigmoid", "tanh"] = "none"
+    gain: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Layer:
+        if self.op in ("conv", "conv_transpose", "dense", "subpixel") and not self.filters:
+            raise ValueError(f"{self.op} needs `filters`")
+        if self.op == "reshape" and not self.shape:
+            raise ValueError("reshape needs `shape`")
+        if self.op == "residual" and not self.layers:
+            raise ValueError("residual needs `layers`")
+        return self
+
+
+class Listed(_Section):
+    """Transforms for images of one size, listed layer by layer.
+
+    The latents are whatever the analysis ends with; a vector counts as one position of many channels.
+
+    Attributes:
+        channels: Of the images.
+        size: Their height and width.
+        analysis: Image (size, size, channels) in [-0.5, 0.5] to latents.
+        synthesis: Latents to image.
+        slope: Of leaky rectifiers below zero.
+    """
+
+    kind: Literal["layers"]
+    channels: Literal[1, 3] = 1
+    size: PositiveInt
+    analysis: Annotated[list[Layer], Field(min_length=1)]
+    synthesis: Annotated[list[Layer], Field(min_length=1)]
+    slope: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Height and width in positions, and channels, of an image's latents."""
+        shape = self._shapes[0]
+        return (1, 1, shape[0]) if len(shape) == 1 else (shape[0], shape[1], shape[2])
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return self.latent_shape[2]
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent position along one axis."""
+        return self.size // self.latent_shape[0]
+
+    @cached_property
+    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        from codec_cli.training.shapes import output_shape
+
+        latent = output_shape(self.analysis, "analysis", (self.size, self.size, self.channels))
+        return latent, output_shape(self.synthesis, "synthesis", latent)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Listed:
+        image = (self.size, self.size, self.channels)
+        if self._shapes[1] != image:
+            raise ValueError(f"the synthesis gives {self._shapes[1]}, not an image of {image}")
+        rows, columns, _ = self.latent_shape
+        if rows != columns or self.size % rows:
+            raise ValueError(f"the analysis gives {rows}x{columns} positions, which do not divide the image")
         return self
 
 
