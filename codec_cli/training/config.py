@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from codec_cli.errors import TrainingError
+from codec_cli.training.shapes import Shape, output_shape
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -142,9 +144,7 @@ class Listed(_Section):
         return self.size // self.latent_shape[0]
 
     @cached_property
-    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        from codec_cli.training.shapes import output_shape
-
+    def _shapes(self) -> tuple[Shape, Shape]:
         latent = output_shape(self.analysis, "analysis", (self.size, self.size, self.channels))
         return latent, output_shape(self.synthesis, "synthesis", latent)
 
@@ -263,6 +263,7 @@ class Data(_Section):
         data_dir: Where TensorFlow Datasets keeps its files.
         validation: Directory of validation images; without it every 20th training image is held out.
         min_scale: Images are downscaled by a random factor from here to 1 before cropping.
+        augment: Mirror and transpose crops at random; not for letters and digits.
         cache_patches: Decoded patches kept on disk, so that training does not decode images.
     """
 
@@ -273,6 +274,7 @@ class Data(_Section):
     crop: PositiveInt = 256
     batch: PositiveInt = 8
     min_scale: Annotated[float, Field(gt=0, le=1)] = 0.5
+    augment: bool = True
     cache_patches: PositiveInt = 3000
 
 
@@ -293,12 +295,21 @@ class Run(_Section):
     jit: bool = False
 
 
+def _kind(tree: Any) -> str:  # noqa: ANN401 - JSON, or an object already
+    kind = tree.get("kind") if isinstance(tree, dict) else getattr(tree, "kind", None)
+    # Anything else is for the validation of the usual kind to complain about.
+    return "layers" if kind == "layers" else "stages"
+
+
 class Config(_Section):
     """A whole training configuration; see ``codec_cli/configs/photo.json``."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 1
-    transforms: Transforms
+    transforms: Annotated[
+        Annotated[Transforms, Tag("stages")] | Annotated[Listed, Tag("layers")],
+        Discriminator(_kind),
+    ]
     entropy: Entropy = Entropy()
     levels: Levels
     losses: Annotated[list[Loss], Field(min_length=1)] = [Loss()]
@@ -313,6 +324,11 @@ class Config(_Section):
         for loss in self.losses:
             if self.data.crop < loss.smallest:
                 raise ValueError(f"data.crop must be at least {loss.smallest} for the loss {loss.name}")
+        if isinstance(self.transforms, Listed):
+            if self.data.crop != self.transforms.size:
+                raise ValueError(f"data.crop must be the transforms' size {self.transforms.size}")
+            if self.entropy.kind != "factorized":
+                raise ValueError("transforms listed by layers take the factorized entropy model only")
         if self.data.crop % self.transforms.stride:
             raise ValueError(f"data.crop must be a multiple of the stride {self.transforms.stride}")
         if (
@@ -370,10 +386,18 @@ def load_config(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) 
         return Config.model_validate(tree)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'configuration'}: {item['msg']}"
+            f"{_place_name(item['loc']) or 'configuration'}: {item['msg']}"
             for item in error.errors()
         )
         raise TrainingError(f"{name_or_path}: {problems}") from error
+
+
+def _place_name(place: tuple[int | str, ...]) -> str:
+    """Where a problem is, without the kind of transforms that pydantic puts behind their name."""
+    parts = [str(part) for part in place]
+    if parts[:1] == ["transforms"] and parts[1:2] in (["stages"], ["layers"]):
+        del parts[1]
+    return ".".join(parts)
 
 
 def _apply(tree: Any, override: str) -> None:  # noqa: ANN401 - a JSON tree

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from codec_cli.errors import CodecError, TrainingError
 from codec_cli.images import input_suffixes, load_picture
-from codec_cli.training.config import Config
+from codec_cli.training.config import Config, Listed
 
 Patches = npt.NDArray[np.uint8]
 MAX_PIXELS = 1 << 30
@@ -112,7 +112,9 @@ def _cut(image: Patches, size: int, min_scale: float, rng: np.random.Generator) 
 
 
 def patch_size(config: Config) -> int:
-    """Side of a cached patch: half as long again as a crop."""
+    """Side of a cached patch: half as long again as a crop, unless images are taken whole."""
+    if isinstance(config.transforms, Listed):
+        return config.data.crop
     return config.data.crop * 3 // 2
 
 
@@ -198,17 +200,20 @@ def batch_at(config: Config, patches: Patches, step: int) -> Patches:
         patch = patches[int(rng.integers(0, len(patches)))]
         top, left = rng.integers(0, size - crop + 1, 2)
         view = patch[top : top + crop, left : left + crop]
-        if rng.random() < 0.5:
+        if config.data.augment and rng.random() < 0.5:
             view = view[:, ::-1]
-        if rng.random() < 0.5:
+        if config.data.augment and rng.random() < 0.5:
             view = view.transpose(1, 0, 2)
         out[i] = view
     return out
 
 
 def validation_crops(config: Config) -> Patches:
-    """Crops of validation images, uint8 (n, 2 * crop, 2 * crop, channels), held out of training."""
-    size = config.data.crop * 2
+    """Crops of validation images, uint8 (n, 2 * crop, 2 * crop, channels), held out of training.
+
+    Fixed-size transforms get crops of their size.
+    """
+    size = config.data.crop * (1 if isinstance(config.transforms, Listed) else 2)
     count = config.run.validation_images
     images: list[Patches] = []
     if config.data.dataset is None:

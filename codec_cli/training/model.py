@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from codec_cli.training import losses, networks, prior
-from codec_cli.training.config import Config
+from codec_cli.training import layers, losses, networks, prior
+from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays, Params
 
 
@@ -52,11 +52,15 @@ def init_params(config: Config, patches: npt.NDArray[np.uint8]) -> Arrays:
     """
     rng = np.random.default_rng(config.seed)
     transforms, lambdas = config.transforms, np.asarray(config.levels.lambdas)
-    basis, deviation = block_pca(patches, transforms.stride, transforms.latent_channels)
     gain = 255 / np.sqrt(26 / lambdas)
     # 26 holds for three channels sharing one pixel's bits; fewer channels weigh distortion more per value.
     gain = gain * np.sqrt(3 / transforms.channels)
-    params = networks.init_transforms(transforms, len(gain), basis, rng)
+    if isinstance(transforms, Listed):
+        params = layers.init_transforms(transforms, rng)
+        deviation = networks.deviations(params, transforms, patches[:, : transforms.size, : transforms.size])
+    else:
+        basis, deviation = block_pca(patches, transforms.stride, transforms.latent_channels)
+        params = networks.init_transforms(transforms, len(gain), basis, rng)
     log_gain = np.broadcast_to(np.log(gain)[:, None], (len(gain), transforms.latent_channels))
     params["gain/forward"] = log_gain.astype(np.float32)
     params["gain/inverse"] = (-log_gain).astype(np.float32)

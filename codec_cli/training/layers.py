@@ -1,0 +1,156 @@
+"""Transforms that a configuration lists layer by layer: pure functions of a flat dictionary of parameters.
+
+For architectures other than the photo model's: small images with a dense latent, decoders to compare, what a
+paper describes. Parameters are named after the layer's place in the list (``analysis/0/kernel``), those
+inside a ``residual`` after both places (``analysis/2/0/kernel``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from codec_cli.training.config import Layer, Listed
+from codec_cli.training.params import Arrays, Params
+from codec_cli.training.shapes import Shape, after, output_shape
+
+_WEIGHTED = ("conv", "conv_transpose", "dense", "subpixel")
+
+
+def init_transforms(config: Listed, rng: np.random.Generator) -> Arrays:
+    """Draws initial parameters (He et al. 2015, arXiv:1502.01852).
+
+    Args:
+        config: The layers.
+        rng: Source of the weights.
+
+    Returns:
+        Parameters by name: ``analysis/...`` and ``synthesis/...``, float32.
+    """
+    arrays: Arrays = {}
+    image = (config.size, config.size, config.channels)
+    latent = output_shape(config.analysis, "analysis", image)
+    _init(config.analysis, "analysis", image, rng, arrays)
+    _init(config.synthesis, "synthesis", latent, rng, arrays)
+    return arrays
+
+
+def analysis(params: Params, config: Listed, image: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Images to latents, before any gain.
+
+    Args:
+        params: From :func:`init_transforms`.
+        config: The same configuration.
+        image: float32 (batch, size, size, channels) in [0, 1].
+        dtype: Precision of the layers.
+
+    Returns:
+        float32 (batch, rows, columns, latent_channels); one row and column for a dense latent.
+    """
+    x = _apply(config.analysis, "analysis", params, tf.cast(image - 0.5, dtype), config.slope)
+    return tf.reshape(tf.cast(x, tf.float32), (-1, *config.latent_shape))
+
+
+def synthesis(params: Params, config: Listed, latents: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Latents (inverse gain already applied) to images.
+
+    Args:
+        params: From :func:`init_transforms`.
+        config: The same configuration.
+        latents: float32 (batch, rows, columns, latent_channels).
+        dtype: Precision of the layers.
+
+    Returns:
+        float32 (batch, size, size, channels), nominally in [0, 1], not clipped.
+    """
+    shape = output_shape(config.analysis, "analysis", (config.size, config.size, config.channels))
+    x = tf.cast(tf.reshape(latents, (-1, *shape)), dtype)
+    return tf.cast(_apply(config.synthesis, "synthesis", params, x, config.slope), tf.float32) + 0.5
+
+
+def _init(
+    layers: Sequence[Layer], name: str, shape: Shape, rng: np.random.Generator, arrays: Arrays
+) -> None:
+    for i, layer in enumerate(layers):
+        place, out = f"{name}/{i}", after(layer, shape)
+        if layer.op in _WEIGHTED:
+            _weigh(arrays, place, _kernel_shape(layer, shape), rng, _initial_gain(layer))
+        elif layer.op == "residual":
+            _init(layer.layers, place, shape, rng, arrays)
+            if out[-1] != shape[-1]:
+                _weigh(arrays, f"{place}/skip", (1, 1, shape[-1], out[-1]), rng, math.sqrt(0.5))
+        if layer.op == "conv_transpose":
+            # What TensorFlow's transposed convolution takes: outputs before inputs.
+            arrays[f"{place}/kernel"] = np.ascontiguousarray(arrays[f"{place}/kernel"].swapaxes(2, 3))
+        if layer.activation == "prelu":
+            arrays[f"{place}/slope"] = np.full(out[-1], 0.1, np.float32)
+        shape = out
+
+
+def _kernel_shape(layer: Layer, shape: Shape) -> tuple[int, ...]:
+    """With inputs before outputs."""
+    if layer.op == "dense":
+        return (shape[0], layer.filters)
+    outputs = layer.filters * (layer.factor**2 if layer.op == "subpixel" else 1)
+    return (layer.kernel, layer.kernel, shape[-1], outputs)
+
+
+def _initial_gain(layer: Layer) -> float:
+    # An output of a transposed convolution sees only every stride-th tap of the kernel along each axis.
+    return layer.gain * (layer.stride if layer.op == "conv_transpose" else 1)
+
+
+def _weigh(
+    arrays: Arrays, name: str, shape: tuple[int, ...], rng: np.random.Generator, gain: float
+) -> None:
+    deviation = gain * math.sqrt(2 / math.prod(shape[:-1]))
+    arrays[f"{name}/kernel"] = rng.normal(0, deviation, shape).astype(np.float32)
+    arrays[f"{name}/bias"] = np.zeros(shape[-1], np.float32)
+
+
+def _apply(layers: Sequence[Layer], name: str, params: Params, x: tf.Tensor, slope: float) -> tf.Tensor:
+    for i, layer in enumerate(layers):
+        place = f"{name}/{i}"
+        x = _activate(layer, place, params, _run(layer, place, params, x, slope), slope)
+    return x
+
+
+def _run(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) -> tf.Tensor:
+    if layer.op == "conv":
+        return _conv(params, name, x, layer.stride)
+    if layer.op == "conv_transpose":
+        kernel = tf.cast(params[f"{name}/kernel"], x.dtype)
+        size = (tf.shape(x)[0], x.shape[1] * layer.stride, x.shape[2] * layer.stride, layer.filters)
+        out = tf.nn.conv2d_transpose(x, kernel, size, layer.stride, "SAME")
+        return out + tf.cast(params[f"{name}/bias"], x.dtype)
+    if layer.op == "dense":
+        return tf.matmul(x, tf.cast(params[f"{name}/kernel"], x.dtype)) + tf.cast(
+            params[f"{name}/bias"], x.dtype
+        )
+    if layer.op == "subpixel":  # Shi et al. 2016, arXiv:1609.05158
+        return tf.nn.depth_to_space(_conv(params, name, x, 1), layer.factor)
+    if layer.op == "residual":  # He et al. 2016, arXiv:1512.03385
+        inner = _apply(layer.layers, name, params, x, slope)
+        return inner + (_conv(params, f"{name}/skip", x, 1) if f"{name}/skip/kernel" in params else x)
+    if layer.op == "upsample":
+        return tf.repeat(tf.repeat(x, layer.factor, 1), layer.factor, 2)
+    if layer.op == "space_to_depth":
+        return tf.nn.space_to_depth(x, layer.factor)
+    return tf.reshape(x, (-1, *after(layer, tuple(x.shape[1:]))))
+
+
+def _conv(params: Params, name: str, x: tf.Tensor, stride: int) -> tf.Tensor:
+    kernel = tf.cast(params[f"{name}/kernel"], x.dtype)
+    return tf.nn.conv2d(x, kernel, stride, "SAME") + tf.cast(params[f"{name}/bias"], x.dtype)
+
+
+def _activate(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) -> tf.Tensor:
+    if layer.activation == "prelu":
+        return tf.where(x > 0, x, x * tf.cast(params[f"{name}/slope"], x.dtype))
+    if layer.activation == "leaky_relu":
+        return tf.nn.leaky_relu(x, slope)
+    plain = {"relu": tf.nn.relu, "sigmoid": tf.nn.sigmoid, "tanh": tf.nn.tanh}.get(layer.activation)
+    return x if plain is None else plain(x)
