@@ -172,9 +172,16 @@ class Context(_Section):
 
 
 class Entropy(_Section):
-    """The entropy model: a factorized prior per level, or passes with contexts."""
+    """The entropy model: a factorized prior per level, passes with contexts, or none.
 
-    kind: Literal["factorized", "context"] = "factorized"
+    Attributes:
+        kind: With ``none`` latents are neither rounded nor rated: a plain autoencoder, which can't become a
+            model of the codec.
+        filters: Hidden layer widths of the factorized prior's cumulatives.
+        context: Of the context model.
+    """
+
+    kind: Literal["factorized", "context", "none"] = "factorized"
     filters: list[PositiveInt] = [3, 3]
     context: Context = Context()
 
@@ -327,8 +334,8 @@ class Config(_Section):
         if isinstance(self.transforms, Listed):
             if self.data.crop != self.transforms.size:
                 raise ValueError(f"data.crop must be the transforms' size {self.transforms.size}")
-            if self.entropy.kind != "factorized":
-                raise ValueError("transforms listed by layers take the factorized entropy model only")
+            if self.entropy.kind == "context":
+                raise ValueError("transforms listed by layers take no context model")
         if self.data.crop % self.transforms.stride:
             raise ValueError(f"data.crop must be a multiple of the stride {self.transforms.stride}")
         if (

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from codec_cli import zoo
 from codec_cli.errors import TrainingError
-from codec_cli.training import checkpoint, data, model, networks, schedule
+from codec_cli.training import checkpoint, data, model, schedule
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 from codec_cli.training.step import State, init_state, train_step
@@ -266,17 +266,7 @@ def _report(
     for level, (bpp, psnr) in enumerate(zip(result["bpp"], result["psnr"], strict=True)):
         tf.summary.scalar(f"validation/bpp/{level}", bpp, step)
         tf.summary.scalar(f"validation/psnr/{level}", psnr, step)
-    tf.summary.image("validation/decoded", _sample(config, state["ema"], crops[:1]), step)
+    middle = len(config.levels.lambdas) // 2
+    decoded = model.reconstruct(state["ema"], config, crops[:1], middle)
+    tf.summary.image("validation/decoded", tf.clip_by_value(decoded, 0.0, 1.0), step)
     return result
-
-
-def _sample(config: Config, params: dict[str, tf.Tensor], crops: npt.NDArray[np.uint8]) -> tf.Tensor:
-    """The first crop decoded at the middle level, clipped to [0, 1]."""
-    level = len(config.levels.lambdas) // 2
-    latents = networks.analysis(params, config.transforms, tf.cast(crops, tf.float32) / 255.0)
-    symbols = tf.round(latents * tf.exp(params["gain/forward"][level]))
-    weights = tf.one_hot([level], len(config.levels.lambdas))
-    decoded = networks.synthesis(
-        params, config.transforms, symbols * tf.exp(params["gain/inverse"][level]), weights
-    )
-    return tf.clip_by_value(decoded, 0.0, 1.0)

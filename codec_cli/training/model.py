@@ -62,6 +62,8 @@ def init_params(config: Config, patches: npt.NDArray[np.uint8]) -> Arrays:
         basis, deviation = block_pca(patches, transforms.stride, transforms.latent_channels)
         params = networks.init_transforms(transforms, len(gain), basis, rng)
     log_gain = np.broadcast_to(np.log(gain)[:, None], (len(gain), transforms.latent_channels))
+    if config.entropy.kind == "none":
+        return params
     params["gain/forward"] = log_gain.astype(np.float32)
     params["gain/inverse"] = (-log_gain).astype(np.float32)
     scales = (gain[:, None] * deviation[None, :]).astype(np.float32)
@@ -107,6 +109,9 @@ def forward(
     original = tf.cast(images, tf.float32) / 255.0
     latents = networks.analysis(params, config.transforms, original, dtype)
     batch, height, width, channels = latents.shape
+    if config.entropy.kind == "none":
+        decoded = _decode(params, config, latents, dtype)
+        return _loss(config, original, decoded, tf.zeros(levels), dtype)
     shape = (batch // levels, levels, height, width, channels)
     scaled = tf.reshape(latents, shape) * tf.exp(params["gain/forward"])[:, None, None, :]
     rounded = scaled + tf.stop_gradient(tf.round(scaled) - scaled)
@@ -114,15 +119,45 @@ def forward(
     rate = rate_bits(params, config, noisy, rounded)
     received = noisy + hard * (rounded - noisy)
     restored = received * tf.exp(params["gain/inverse"])[:, None, None, :]
-    decoded = networks.synthesis(
-        params,
-        config.transforms,
-        tf.reshape(restored, (batch, height, width, channels)),
-        tf.tile(tf.eye(levels), (batch // levels, 1)),
-        dtype,
-    )
+    decoded = _decode(params, config, tf.reshape(restored, (batch, height, width, channels)), dtype)
     pixels = float(height * width * config.transforms.stride**2)
-    bpp = tf.reduce_mean(rate, 0) / pixels
+    return _loss(config, original, decoded, tf.reduce_mean(rate, 0) / pixels, dtype)
+
+
+def reconstruct(
+    params: Params, config: Config, images: npt.NDArray[np.uint8] | tf.Tensor, level: int
+) -> tf.Tensor:
+    """Images as they come back at a trained level, latents rounded as in use.
+
+    Args:
+        params: All parameters by name.
+        config: The configuration.
+        images: uint8 (batch, height, width, channels), any batch.
+        level: Index of a trained level.
+
+    Returns:
+        float32 (batch, height, width, channels), nominally in [0, 1], not clipped.
+    """
+    latents = networks.analysis(params, config.transforms, tf.cast(images, tf.float32) / 255.0)
+    if config.entropy.kind != "none":
+        symbols = tf.round(latents * tf.exp(params["gain/forward"][level]))
+        latents = symbols * tf.exp(params["gain/inverse"][level])
+    weights = tf.one_hot([level] * latents.shape[0], len(config.levels.lambdas))
+    return networks.synthesis(params, config.transforms, latents, weights)
+
+
+def _decode(params: Params, config: Config, latents: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Images of a batch that holds every level in turn."""
+    levels = len(config.levels.lambdas)
+    weights = tf.tile(tf.eye(levels), (latents.shape[0] // levels, 1))
+    return networks.synthesis(params, config.transforms, latents, weights, dtype)
+
+
+def _loss(
+    config: Config, original: tf.Tensor, decoded: tf.Tensor, bpp: tf.Tensor, dtype: tf.DType
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """The scalar loss, and the metrics of :func:`forward`."""
+    levels = len(config.levels.lambdas)
     distortion = tf.reduce_mean(
         tf.reshape(losses.distortion(config, original, decoded, dtype), (-1, levels)), 0
     )
