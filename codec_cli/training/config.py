@@ -71,8 +71,8 @@ class Layer(_Section):
 
     Attributes:
         op: ``conv``, ``conv_transpose``, ``dense``, ``flatten``, ``reshape``, ``upsample`` (by repetition),
-            ``space_to_depth``, ``subpixel`` (a convolution and ``depth_to_space``) or ``residual`` (input plus
-            ``layers``).
+            ``space_to_depth``, ``subpixel`` (a convolution and ``depth_to_space``) or ``residual``
+            (input plus ``layers``).
         filters: Output channels, or units of a dense layer.
         kernel: Side of a convolution's kernel.
         stride: Of a convolution.
