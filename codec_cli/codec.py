@@ -143,6 +143,12 @@ class Codec:
         Yields:
             float32 (rows, columns, latent_channels), at most 64x64 positions.
         """
+        size, (height, width) = self.info.size, pixels.shape[:2]
+        if size is not None and (height, width) != (size, size):
+            raise ImageError(
+                f"the model {self.info.name} codes images of {size}x{size} only, this one is "
+                f"{width}x{height}; choose another with --model"
+            )
         loaded = self._load(self.info)
         stride, halo = self.info.stride, int(self.info.facts["analysis_halo"])
         planes = _to_channels(pixels, self.info.channels)
@@ -277,6 +283,8 @@ class Codec:
         parsed = container.parse(data, info.tile_pixels, max_pixels)
         if parsed.header.level >= info.levels:
             raise FormatError(f"damaged: level {parsed.header.level} of a model with {info.levels}")
+        if info.size is not None and {parsed.header.width, parsed.header.height} != {info.size}:
+            raise FormatError(f"damaged: the model codes images of {info.size}x{info.size} only")
         return self._load(info), parsed
 
     def symbols(self, data: bytes) -> list[npt.NDArray[np.int16]]:

@@ -114,6 +114,12 @@ class ModelInfo:
         return int(self.facts["stride"])
 
     @property
+    def size(self) -> int | None:
+        """Height and width of the images that the model codes; None for any."""
+        size = self.facts.get("size")
+        return None if size is None else int(size)
+
+    @property
     def tile_pixels(self) -> int:
         """Side of a tile in pixels."""
         return 64 * self.stride
@@ -236,10 +242,16 @@ def read_info(folder: Path) -> ModelInfo:
         # Decoding holds one row of tiles above and below.
         and max(facts["synthesis_halo"], facts["analysis_halo"]) <= 64
         and facts["channels"] in (1, 3)
+        and _is_size(facts.get("size"), facts["stride"])
     )
     if not good:
         raise ModelError(f"{path}: a field is out of range; install the model again")
     return ModelInfo(folder.name, folder, facts)
+
+
+def _is_size(size: Any, stride: int) -> bool:  # noqa: ANN401 - from a file
+    """Whether a model of one size has one that is possible: a single tile, in whole positions."""
+    return size is None or (type(size) is int and 0 < size <= 64 * stride and size % stride == 0)
 
 
 def _split(name: str) -> tuple[str, int]:

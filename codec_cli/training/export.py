@@ -26,7 +26,7 @@ from codec_cli.errors import TrainingError
 from codec_cli.loading import load_entropy_model
 from codec_cli.quantize import nearest
 from codec_cli.training import checkpoint, data, integer, levels, lite, networks, tables
-from codec_cli.training.config import Config
+from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
 
 CENTRE = 1500
@@ -43,7 +43,9 @@ def _patch_latents(config: Config, params: Arrays, patches: npt.NDArray[np.uint8
     def run(images: tf.Tensor) -> tf.Tensor:
         return networks.analysis(constants, config.transforms, tf.cast(images, tf.float32) / 255.0)
 
-    return np.concatenate([run(patches[i : i + 8, :side, :side]).numpy() for i in range(0, len(patches), 8)])
+    batch = max(8, (1 << 19) // (side * side))
+    parts = [patches[i : i + batch, :side, :side] for i in range(0, len(patches), batch)]
+    return np.concatenate([run(part).numpy() for part in parts])
 
 
 def _symbols(latents: npt.NDArray[np.float32], gain: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
@@ -225,6 +227,7 @@ def _facts(config: Config) -> dict[str, Any]:
         "analysis_halo": analysis_halo,
         "synthesis_halo": synthesis_halo,
         "default_level": config.levels.usable // 2,
+        **({"size": config.transforms.size} if isinstance(config.transforms, Listed) else {}),
     }
 
 
@@ -295,8 +298,15 @@ def export_run(
         raise TrainingError(f"{target}: exists; released models never change, choose a new name")
     state, step, seconds = checkpoint.load(run)
     config = checkpoint.load_run_config(run, overrides)
+    if config.entropy.kind == "none":
+        raise TrainingError(
+            f"{run}: a plain autoencoder has no entropy model; see --format for what it can be"
+        )
     params = lite.round_half(state["ema"])
     patches = data.load_patches(config, cache_dir or run / "cache", quiet)
+    # An image of listed transforms gives a symbol or a few for each table, a photograph's patch hundreds.
+    is_listed = isinstance(config.transforms, Listed)
+    table_patches = len(patches) if is_listed else table_patches
     chosen = np.random.default_rng(config.seed).permutation(len(patches))[:table_patches]
     arrays = build_tables(config, params, np.stack([patches[i] for i in chosen]), quiet)
     analysis, synthesis = lite.convert(config, params)
@@ -308,7 +318,7 @@ def export_run(
         (temporary / zoo.ANALYSIS).write_bytes(analysis)
         (temporary / zoo.SYNTHESIS).write_bytes(synthesis)
         np.savez_compressed(temporary / zoo.TABLES, **arrays)
-        few = np.stack([patches[i] for i in chosen[:4]])
+        few = np.stack([patches[i] for i in chosen[: 256 if is_listed else 4]])
         np.savez_compressed(
             temporary / zoo.ENCODER, distortion_weight=distortion_weights(config, params, few)
         )
@@ -337,7 +347,9 @@ def export_run(
         codec = Codec(zoo.read_info(temporary))
         validation = _validation(config)
         large = [image for image in validation if min(image.shape[:2]) >= config.transforms.stride]
-        agreement = compare_with_tensorflow(codec, config, params, large[:3]) if large else {}
+        agreement = (
+            compare_with_tensorflow(codec, config, params, large[: 256 if is_listed else 3]) if large else {}
+        )
         if agreement and (agreement["equal_symbols"] < 0.999 or agreement["pixel_difference"] > 1 / 255):
             raise TrainingError(f"{target}: the exported model differs from TensorFlow: {agreement}")
         if large:
@@ -348,7 +360,8 @@ def export_run(
         if validation:
             facts["validation"] = _measure(codec, validation, quiet)
             rates = np.array([row["bpp"] for row in facts["validation"]])
-            facts["default_level"] = int(np.argmin(np.abs(rates - 0.6)))
+            if not is_listed:
+                facts["default_level"] = int(np.argmin(np.abs(rates - 0.6)))
         _write_facts(temporary, facts)
         (temporary / CARD).write_text(_card(target.name, facts))
         temporary.replace(target)
@@ -358,7 +371,7 @@ def export_run(
 
 
 def _validation(config: Config) -> list[npt.NDArray[np.uint8]]:
-    if config.data.dataset is not None:
+    if config.data.dataset is not None or isinstance(config.transforms, Listed):
         return list(data.validation_crops(config))
     files = data.split(config)[1][: config.run.validation_images]
     return [data.load_image(path, config.transforms.channels) for path in files]
@@ -396,6 +409,10 @@ def _half_text(agreement: dict[str, float]) -> str:
     return f" Rounding the weights to fp16 costs {agreement['fp16_bd_rate_percent']:.3f} % BD-rate."
 
 
+def _size_text(facts: dict[str, Any]) -> str:
+    return f", for images of {facts['size']}x{facts['size']} only" if "size" in facts else ""
+
+
 def _card(name: str, facts: dict[str, Any]) -> str:
     """The model card; figures come from the export's own measurement."""
     training, config = facts["training"], facts["config"]
@@ -404,8 +421,8 @@ def _card(name: str, facts: dict[str, Any]) -> str:
         "",
         f"A `{facts['kind']}` model of {facts['levels']} quality levels "
         f"({facts['trained_levels']} trained, the others interpolated), "
-        f"{facts['latent_channels']} latent channels at 1/{facts['stride']} of the image's resolution. "
-        f"Fingerprint `{facts['fingerprint'][:8]}`.",
+        f"{facts['latent_channels']} latent channels at 1/{facts['stride']} of the image's resolution"
+        f"{_size_text(facts)}. Fingerprint `{facts['fingerprint'][:8]}`.",
         "",
         "## Training",
         "",

@@ -1,4 +1,7 @@
-"""Conversion of the transforms to LiteRT models with fp16 weights that run at any size."""
+"""Conversion of the transforms to LiteRT models with fp16 weights.
+
+Those of stages run at any size, those listed by layers at theirs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from codec_cli.training import networks
-from codec_cli.training.config import Config
+from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
 
 
@@ -33,7 +36,8 @@ def convert(config: Config, params: Arrays) -> tuple[bytes, bytes]:
     """
     transforms = config.transforms
     constants = {name: tf.constant(value) for name, value in params.items()}
-    side = 4 * transforms.stride
+    rows, columns = transforms.latent_shape[:2] if isinstance(transforms, Listed) else (4, 4)
+    side = rows * transforms.stride
 
     @tf.function(
         input_signature=[tf.TensorSpec((1, side, side, transforms.channels), tf.float32, name="image")],
@@ -44,7 +48,7 @@ def convert(config: Config, params: Arrays) -> tuple[bytes, bytes]:
 
     @tf.function(
         input_signature=[
-            tf.TensorSpec((1, 4, 4, transforms.latent_channels), tf.float32, name="latents"),
+            tf.TensorSpec((1, rows, columns, transforms.latent_channels), tf.float32, name="latents"),
             tf.TensorSpec((1, len(config.levels.lambdas)), tf.float32, name="level_weights"),
         ],
         autograph=False,
