@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_compression as tfc
 
 from codec_cli.training import context, levels, loop, model, networks, prior, schedule, step
+from codec_cli.training.config import Entropy
 
 KINDS = ("factorized", "context")
 EXACT = "run.precision=float32"
@@ -263,8 +264,8 @@ def test_hard_rounding_reaches_the_synthesis_only(params, patches):
 @pytest.mark.parametrize("filters", [[3, 3], [4], []])
 def test_build_prior_has_exactly_the_given_parameters(filters):
     rng = np.random.default_rng(0)
-    given = tensors(prior.init_prior(np.full((2, 5), 3, np.float32), filters, rng))
-    built = prior.build_prior(given, (2, 5), filters)
+    given = tensors(prior.init_prior(np.full((2, 5), 3, np.float32), Entropy(filters=filters), rng))
+    built = prior.build_prior(given, (2, 5), Entropy(filters=filters))
     base = built.base
     parts = {"matrix": base._matrices, "bias": base._biases, "factor": base._factors}
     found = {f"prior/{part}_{i}": value for part, values in parts.items() for i, value in enumerate(values)}
@@ -283,9 +284,9 @@ def test_build_prior_has_exactly_the_given_parameters(filters):
 
 def test_prior_bits_and_their_order():
     given = tensors(
-        prior.init_prior(np.array([[1, 30], [5, 2]], np.float32), [3, 3], np.random.default_rng(0))
+        prior.init_prior(np.array([[1, 30], [5, 2]], np.float32), Entropy(), np.random.default_rng(0))
     )
-    built = prior.build_prior(given, (2, 2), [3, 3])
+    built = prior.build_prior(given, (2, 2), Entropy())
     noisy = np.random.default_rng(1).normal(0, 3, (4, 2, 3, 5, 2)).astype(np.float32)
     bits = prior.bits(built, tf.constant(noisy))
     assert bits.shape == (4, 3, 5, 2, 2)
@@ -294,11 +295,13 @@ def test_prior_bits_and_their_order():
 
 
 @pytest.mark.parametrize("scale", [0.5, 3, 40])
-def test_a_fresh_prior_is_as_wide_as_its_symbols(scale):
-    rng = np.random.default_rng(0)
-    given = tensors(prior.init_prior(np.full((1, 50), scale, np.float32), [3, 3], rng))
+@pytest.mark.parametrize("family", ["deep", "normal", "logistic"])
+def test_a_fresh_prior_is_as_wide_as_its_symbols(family, scale):
+    rng, config = np.random.default_rng(0), Entropy(prior=family)
+    given = tensors(prior.init_prior(np.full((1, 50), scale, np.float32), config, rng))
     symbols = rng.normal(0, scale, (400, 50)) + rng.uniform(-0.5, 0.5, (400, 50))
-    built = prior.build_prior(given, (1, 50), [3, 3])
+    built = prior.build_prior(given, (1, 50), config)
+    assert family == "deep" or set(given) == {"prior/loc", "prior/log_scale"}
     spent = -np.mean(built.log_prob(tf.constant(symbols[:, None], tf.float32))) / math.log(2)
     least = 0.5 * math.log2(2 * math.pi * math.e * (scale**2 + 1 / 12))
     assert least - 0.05 < spent < least + 0.5
@@ -375,7 +378,7 @@ def test_rate_of_contexts_is_the_sum_of_its_passes(random_contexts):
     assert total.shape == (2, 3)
 
     even = context.checkerboard(side, side)
-    density = prior.build_prior(given, (3, 4), config.entropy.filters)
+    density = prior.build_prior(given, (3, 4), config.entropy)
     expected = np.einsum("bhwlc,hw->bl", prior.bits(density, tf.constant(noisy[..., :4])), even[0, :, :, 0])
     for level in range(3):
         share = tf.one_hot([level, level], 3)

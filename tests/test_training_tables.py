@@ -112,7 +112,7 @@ def test_prior_densities_at_trained_levels_are_the_priors_own(trained_prior):
     densities = tables.prior_densities(config, given_tensors, gains, 24, centre)
     assert len(densities) == 7
     assert all(len(level) == 24 for level in densities)
-    built = prior.build_prior(given_tensors, (3, 24), config.entropy.filters)
+    built = prior.build_prior(given_tensors, (3, 24), config.entropy)
     values = np.arange(-centre, centre + 1, dtype=np.float32)
     own = built.prob(np.broadcast_to(values[:, None, None], (len(values), 3, 24))).numpy()
     for i, level in enumerate((0, 3, 6)):

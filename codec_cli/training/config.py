@@ -177,11 +177,14 @@ class Entropy(_Section):
     Attributes:
         kind: With ``none`` latents are neither rounded nor rated: a plain autoencoder, which can't become a
             model of the codec.
-        filters: Hidden layer widths of the factorized prior's cumulatives.
+        prior: Family of the factorized prior's densities: learned cumulatives (Ballé et al. 2018,
+            arXiv:1802.01436), or one normal or logistic per channel.
+        filters: Hidden layer widths of the learned cumulatives.
         context: Of the context model.
     """
 
     kind: Literal["factorized", "context", "none"] = "factorized"
+    prior: Literal["deep", "normal", "logistic"] = "deep"
     filters: list[PositiveInt] = [3, 3]
     context: Context = Context()
 

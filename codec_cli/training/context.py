@@ -55,7 +55,7 @@ def init_context(config: Config, scales: npt.NDArray[np.float32], rng: np.random
     groups, hidden = config.entropy.context.groups, config.entropy.context.hidden
     levels = len(config.levels.lambdas)
     starts = np.concatenate([[0], np.cumsum(groups)])
-    out: Arrays = prior.init_prior(scales[:, : groups[0]], config.entropy.filters, rng)
+    out: Arrays = prior.init_prior(scales[:, : groups[0]], config.entropy, rng)
     for g, h in passes(config):
         name = f"context/pass-{g}-{h}"
         inputs = 2 * int(starts[g]) + (2 * groups[g] if h else 0)
@@ -181,7 +181,7 @@ def rate_bits(params: Params, config: Config, noisy: tf.Tensor, rounded: tf.Tens
     repeats, levels, height, width, channels = noisy.shape
     groups = config.entropy.context.groups
     first = tf.constant(checkerboard(height, width))
-    density = prior.build_prior(params, (levels, groups[0]), config.entropy.filters)
+    density = prior.build_prior(params, (levels, groups[0]), config.entropy)
     bits = prior.bits(density, noisy[..., : groups[0]]) * first[:, :, :, :, None]
     flat = (-1, height, width, channels)
     others = pass_bits(

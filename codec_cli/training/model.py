@@ -72,7 +72,7 @@ def init_params(config: Config, patches: npt.NDArray[np.uint8]) -> Arrays:
 
         params.update(context.init_context(config, scales, rng))
     else:
-        params.update(prior.init_prior(scales, config.entropy.filters, rng))
+        params.update(prior.init_prior(scales, config.entropy, rng))
     return params
 
 
@@ -187,5 +187,5 @@ def rate_bits(params: Params, config: Config, noisy: tf.Tensor, rounded: tf.Tens
         from codec_cli.training import context
 
         return context.rate_bits(params, config, noisy, rounded)
-    density = prior.build_prior(params, (levels, config.transforms.latent_channels), config.entropy.filters)
+    density = prior.build_prior(params, (levels, config.transforms.latent_channels), config.entropy)
     return tf.reduce_sum(prior.bits(density, noisy), (1, 2, 4))

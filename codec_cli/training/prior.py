@@ -1,4 +1,4 @@
-"""The factorized prior: ``tfc.NoisyDeepFactorized`` with a batch shape (levels, channels).
+"""The factorized prior: ``tfc.NoisyDeepFactorized`` of batch shape (levels, channels), or a simpler family.
 
 TensorFlow Compression creates the prior's variables itself. A train step that is a pure function needs them
 as arguments, so a variable creator hands our tensors in instead; the distribution's mathematics stay TFC's.
@@ -14,20 +14,28 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_compression as tfc
 
-from codec_cli.training.networks import Arrays, Params
+from codec_cli.training.config import Entropy
+from codec_cli.training.params import Arrays, Params
 
 
-def init_prior(scales: npt.NDArray[np.float32], filters: list[int], rng: np.random.Generator) -> Arrays:
+def init_prior(scales: npt.NDArray[np.float32], config: Entropy, rng: np.random.Generator) -> Arrays:
     """Initial parameters, with each density as wide as its latents.
 
     Args:
         scales: float32 (levels, channels), the standard deviation of the symbols.
-        filters: Hidden layer widths of the cumulative's network.
+        config: Family, and hidden layer widths of the cumulative's network.
         rng: Source of the biases that break the symmetry.
 
     Returns:
-        Parameters by name, ``prior/matrix_i`` (levels * channels, out, in) and so on.
+        Parameters by name, ``prior/matrix_i`` (levels * channels, out, in) and so on; ``prior/loc`` and
+        ``prior/log_scale`` (levels, channels) of the simpler families.
     """
+    if config.prior != "deep":
+        return {
+            "prior/loc": np.zeros_like(scales),
+            "prior/log_scale": np.log(np.maximum(scales, 0.01)).astype(np.float32),
+        }
+    filters = config.filters
     flat = np.maximum(scales.reshape(-1).astype(np.float64) * 0.6, 0.01)
     widths = (1, *filters, 1)
     per_layer = flat ** (1 / (len(filters) + 1))
@@ -43,14 +51,17 @@ def init_prior(scales: npt.NDArray[np.float32], filters: list[int], rng: np.rand
     return out
 
 
-def build_prior(params: Params, shape: tuple[int, int], filters: list[int]) -> Any:  # noqa: ANN401
-    """A ``tfc.NoisyDeepFactorized`` of batch shape (levels, channels) whose parameters are ``params``."""
+def build_prior(params: Params, shape: tuple[int, int], config: Entropy) -> Any:  # noqa: ANN401
+    """A noisy distribution of TFC of batch shape (levels, channels) whose parameters are ``params``."""
+    if config.prior != "deep":
+        noisy = {"normal": tfc.NoisyNormal, "logistic": tfc.NoisyLogistic}[config.prior]
+        return noisy(loc=params["prior/loc"], scale=tf.exp(params["prior/log_scale"]))
 
     def creator(_next: Any, **kwargs: Any) -> tf.Tensor:  # noqa: ANN401
         return params[f"prior/{kwargs['name']}"]
 
     with tf.variable_creator_scope(creator):
-        return tfc.NoisyDeepFactorized(batch_shape=shape, num_filters=tuple(filters))
+        return tfc.NoisyDeepFactorized(batch_shape=shape, num_filters=tuple(config.filters))
 
 
 def bits(prior: Any, noisy: tf.Tensor) -> tf.Tensor:  # noqa: ANN401

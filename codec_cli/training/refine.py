@@ -106,7 +106,7 @@ class Refiner:
         trained = len(config.levels.lambdas)
         factorized = config.entropy.kind == "factorized"
         channels = config.transforms.latent_channels if factorized else config.entropy.context.groups[0]
-        density = prior.build_prior(self._params, (trained, channels), config.entropy.filters)
+        density = prior.build_prior(self._params, (trained, channels), config.entropy)
         # Between trained levels: the nearest one's prior on a rescaled grid, as in the stored tables.
         between = config.levels.between + 1
         nearest = min(trained - 1, round(level / between))

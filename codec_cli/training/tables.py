@@ -99,7 +99,7 @@ def prior_densities(
         Per usable level and channel, float64 (2 * centre + 1,).
     """
     trained = len(config.levels.lambdas)
-    base = prior.build_prior(params, (trained, channels), config.entropy.filters).base
+    base = prior.build_prior(params, (trained, channels), config.entropy).base
     step = config.levels.between + 1
     edges = np.arange(-centre, centre + 2) - 0.5
     out = []
