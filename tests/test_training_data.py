@@ -1,6 +1,9 @@
-"""Training images: directories, data sets, the cache of patches, crops."""
+"""Training images: directories, arrays, data sets, the cache of patches, crops."""
 
+import gzip
+import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ from training_helpers import SIZES, one_line, picture, tiny, write_pictures
 pytest.importorskip("pydantic", reason="needs the extra `train`")
 
 from codec_cli.errors import TrainingError
-from codec_cli.training import data
+from codec_cli.training import data, inputs
+from codec_cli.training.config import load_config
 
 
 def on(folder, *overrides, **more):
@@ -235,7 +239,7 @@ def test_large_images_give_more_patches(tmp_path):
 def test_more_images_than_patches(many, tmp_path, monkeypatch):
     decoded = []
     load = data.load_image
-    monkeypatch.setattr(data, "load_image", lambda *args: decoded.append(args) or load(*args))
+    monkeypatch.setattr(inputs, "load_image", lambda *args: decoded.append(args) or load(*args))
     patches = data.load_patches(on(many, cache_patches=5), tmp_path, quiet=True)
     assert len(patches) == 5
     assert len(decoded) == 5  # No image is decoded in vain.
@@ -246,7 +250,7 @@ def test_the_cache_is_used_again(folder, tmp_path, monkeypatch):
     first = data.load_patches(config, tmp_path / "cache", quiet=True)
     (entry,) = (tmp_path / "cache").iterdir()
     written = entry.stat().st_mtime_ns
-    monkeypatch.setattr(data, "load_image", None)
+    monkeypatch.setattr(inputs, "load_image", None)
     again = data.load_patches(config, tmp_path / "cache", quiet=True)
     assert isinstance(again, np.memmap)
     np.testing.assert_array_equal(first, again)
@@ -311,6 +315,171 @@ def test_crops_are_parts_of_the_patches():
     assert len(seen) > 150
 
 
+# Arrays
+
+
+def digits(*overrides, **more):
+    """A configuration of transforms that take whole gray images of 28x28."""
+    return load_config("mnist", [*(f"data.{name}={value}" for name, value in more.items()), *overrides])
+
+
+def images_of(count, side=28, channels=None, first=0):
+    """Images of one shade each, of which every one differs."""
+    shape = (side, side) if channels is None else (side, side, channels)
+    return np.stack([np.full(shape, first + i, np.uint8) for i in range(count)])
+
+
+def write_mnist(folder, train, test=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in (("train", train), ("t10k", test)):
+        if array is not None:
+            head = bytes([0, 0, 8, 3]) + struct.pack(">3I", *array.shape)
+            (folder / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
+    return folder
+
+
+def shades_of(images):
+    return np.asarray(images)[:, 0, 0, 0].tolist()
+
+
+def source_of(tmp_path, kind, test):
+    """20 training images of shades 0 to 19 and, if wanted, 5 for testing from 100 on, on disk."""
+    train, held_out = images_of(20), images_of(5, first=100) if test else None
+    if kind == "npz":
+        path = tmp_path / "digits.npz"
+        np.savez(path, x_train=train, **({"x_test": held_out} if test else {}))
+        return path
+    folder = write_mnist(tmp_path / "mnist", train, held_out)
+    return folder if kind == "directory" else folder / "train-images-idx3-ubyte.gz"
+
+
+@pytest.mark.parametrize("kind", ["npz", "directory", "file"])
+@pytest.mark.parametrize("test", [True, False])
+def test_an_array_gives_each_image_once_in_order(tmp_path, kind, test):
+    config = digits("run.validation_images=3", path=source_of(tmp_path, kind, test))
+    patches = data.load_patches(config, tmp_path / "cache", quiet=True)
+    own = test and kind != "file"
+    assert patches.shape == (20 if own else 17, 28, 28, 1)
+    assert shades_of(patches) == list(range(len(patches)))
+    assert shades_of(data.validation_crops(config)) == ([100, 101, 102] if own else [17, 18, 19])
+    np.testing.assert_array_equal(data.validation_images(config), data.validation_crops(config))
+    assert [entry.suffix for entry in (tmp_path / "cache").iterdir()] == [".npy"]
+    assert data.batch_at(config, patches, 0).shape == (128, 28, 28, 1)
+
+
+def test_no_more_images_of_an_array_than_asked_for(tmp_path):
+    config = digits(path=source_of(tmp_path, "npz", True), cache_patches=7)
+    assert shades_of(data.load_patches(config, tmp_path / "cache", quiet=True)) == list(range(7))
+
+
+def test_whole_images_stay_as_they_are(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (2, 28, 28), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=image, x_test=image)
+    config = digits("data.min_scale=0.5", path=tmp_path / "a.npz")
+    patches = data.load_patches(config, tmp_path / "cache", quiet=True)
+    np.testing.assert_array_equal(patches[..., 0], image)
+    batch = data.batch_at(config, patches, 3)
+    assert {view.tobytes() for view in batch} == {one.tobytes() for one in image}
+
+
+def test_a_validation_source_beats_the_array_s_own(tmp_path, folder):
+    path = source_of(tmp_path, "directory", True)
+    for validation, expected in (
+        (path / "t10k-images-idx3-ubyte.gz", [100, 101]),
+        (source_of(tmp_path, "npz", True), [100, 101]),
+        (write_mnist(tmp_path / "other", images_of(4, first=50), images_of(4, first=70)), [70, 71]),
+        (write_mnist(tmp_path / "more", images_of(4, first=50)), [50, 51]),
+    ):
+        config = digits("run.validation_images=2", path=path, validation=validation)
+        assert shades_of(data.validation_crops(config)) == expected
+        assert len(data.load_patches(config, tmp_path / "cache", quiet=True)) == 20
+    for i in range(3):
+        (tmp_path / "small").mkdir(exist_ok=True)
+        Image.new("L", (28, 28), 200 + i).save(tmp_path / "small" / f"{i}.png")
+    config = digits("run.validation_images=2", path=path, validation=tmp_path / "small")
+    assert shades_of(data.validation_crops(config)) == [200, 201]
+    # Photographs to train on, an array to validate on.
+    config = on(folder, validation=tmp_path / "digits.npz")
+    assert data.validation_crops(config).shape == (2, 128, 128, 3)
+    assert data.load_patches(config, tmp_path / "cache", quiet=True).shape == (60, 96, 96, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transforms_of_any_size_get_crops_of_an_array(tmp_path, channels):
+    np.savez(tmp_path / "a.npz", x_train=images_of(9, 40, 3), x_test=images_of(4, 33))
+    config = tiny(f"data.path={tmp_path / 'a.npz'}", "data.crop=16", f"transforms.channels={channels}")
+    patches = data.load_patches(config, tmp_path / "cache", quiet=True)
+    assert patches.shape == (9, 24, 24, channels)
+    assert shades_of(patches) == list(range(9))
+    assert data.validation_crops(config).shape == (2, 32, 32, channels)
+
+
+@pytest.mark.parametrize("where", ["array", "validation", "directory"])
+def test_whole_images_of_another_size(tmp_path, where):
+    path = source_of(tmp_path, "npz", False)
+    wrong = tmp_path / "wrong.npz"
+    np.savez(wrong, x_train=images_of(9, 20))
+    if where == "directory":
+        wrong = tmp_path / "wrong"
+        wrong.mkdir()
+        for i in range(3):
+            Image.new("L", (20, 20), i).save(wrong / f"{i}.png")
+    config = (
+        digits(path=path, validation=wrong) if where == "validation" else digits(path=wrong, validation=path)
+    )
+    with pytest.raises(TrainingError, match=r"20x20 pixels, but transforms\.size is 28") as error:
+        data.validation_crops(config) if where == "validation" else data.load_patches(config, tmp_path, True)
+    assert one_line(error).startswith(str(wrong))
+
+
+def test_a_directory_of_whole_images(tmp_path):
+    for i in range(22):
+        Image.new("L", (28, 28), i).save(tmp_path / f"{i:02}.png")
+    config = digits(path=tmp_path)
+    patches = data.load_patches(config, tmp_path / "cache", quiet=True)
+    assert shades_of(patches) == [*range(1, 20), 21]
+    assert shades_of(data.validation_crops(config)) == [0, 20]
+
+
+@pytest.mark.parametrize("count", [20, 25])
+def test_an_array_that_is_too_small_for_validation(tmp_path, count):
+    config = digits(f"run.validation_images={count}", path=source_of(tmp_path, "npz", False))
+    with pytest.raises(TrainingError, match=f"run.validation_images = {count} of 20") as error:
+        data.load_patches(config, tmp_path / "cache", quiet=True)
+    one_line(error)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_array_that_would_validate_on_what_it_trains_on(tmp_path):
+    path = source_of(tmp_path, "file", True)
+    with pytest.raises(TrainingError, match="every image in this file is held out"):
+        data.load_patches(digits(path=path, validation=path), tmp_path / "cache", quiet=True)
+
+
+def test_a_damaged_array_leaves_nothing(tmp_path):
+    path = source_of(tmp_path, "file", True)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(TrainingError) as error:
+        data.load_patches(digits(path=path), tmp_path / "cache", quiet=True)
+    assert one_line(error).startswith(str(path))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_cache_of_an_array(tmp_path, monkeypatch):
+    path = source_of(tmp_path, "npz", False)
+    config = digits("run.validation_images=3", path=path)
+    first = data.load_patches(config, tmp_path / "cache", quiet=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(inputs, "shares", None)
+        np.testing.assert_array_equal(data.load_patches(config, tmp_path / "cache", quiet=True), first)
+    # Fewer images held out are more to train on.
+    more = digits("run.validation_images=2", path=path)
+    assert len(data.load_patches(more, tmp_path / "cache", quiet=True)) == 18
+    np.savez(path, x_train=images_of(20)[::-1])
+    os.utime(path, ns=(1, 1))
+    assert shades_of(data.load_patches(config, tmp_path / "cache", quiet=True))[0] == 19
+
+
 # TensorFlow Datasets, offline
 
 
@@ -333,7 +502,8 @@ def test_a_tensorflow_data_set(tfds, tmp_path, name, channels):
     with tfds.testing.mock_data(num_examples=20):
         patches = data.load_patches(config, tmp_path / "cache", quiet=True)
         crops = data.validation_crops(config)
-    assert patches.shape == (60, 24, 24, channels)
+    # Each image once: all are of one size. Mocked splits all hold the same 20 images.
+    assert patches.shape == (20, 24, 24, channels)
     assert crops.shape == (2, 32, 32, channels)
     assert len(np.unique(patches)) > 100
     # The second time the data set is not even opened.
@@ -341,22 +511,82 @@ def test_a_tensorflow_data_set(tfds, tmp_path, name, channels):
 
 
 @pytest.fixture
-def shades(tfds, tmp_path):
-    """A data set of 12 images of one shade each: 0, 20, 40, ..."""
+def store(tfds, tmp_path):
+    """A function that stores a data set of these splits and returns what names it in a configuration."""
     import tensorflow as tf
 
-    values = np.arange(12, dtype=np.uint8)[:, None, None, None] * 20
-    images = tf.data.Dataset.from_tensor_slices({"image": np.broadcast_to(values, (12, 50, 60, 3))})
-    tfds.disable_progress_bar()
-    tfds.dataset_builders.store_as_tfds_dataset(
-        "shades",
-        "1.0.0",
-        tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(None, None, 3))}),
-        {"train": images},
-        data_dir=tmp_path,
-        disable_shuffling=True,
+    def make(name, **splits):
+        tfds.disable_progress_bar()
+        stored = {
+            split: tf.data.Dataset.from_generator(
+                lambda images=images: ({"image": image} for image in images),
+                output_signature={"image": tf.TensorSpec((None, None, 3), tf.uint8)},
+            )
+            for split, images in splits.items()
+        }
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name,
+            "1.0.0",
+            tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(None, None, 3))}),
+            stored,
+            data_dir=tmp_path,
+            disable_shuffling=True,
+        )
+        return [f"data.data_dir={tmp_path}", f"data.dataset=tfds:{name}"]
+
+    return make
+
+
+@pytest.fixture
+def shades(store):
+    """A data set of 12 images of one shade each: 0, 20, 40, ..."""
+    return store("shades", train=[np.full((50, 60, 3), 20 * i, np.uint8) for i in range(12)])
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_data_set_with_images_to_validate_on(store, tmp_path, split):
+    place = store(f"own_{split}", **{"train": images_of(6, 28, 3), split: images_of(4, 28, 3, 100)})
+    config = digits("run.validation_images=3", *place)
+    patches = data.load_patches(config, tmp_path / "cache", quiet=True)
+    assert patches.shape == (6, 28, 28, 1)
+    assert shades_of(patches) == list(range(6))
+    assert shades_of(data.validation_crops(config)) == [100, 101, 102]
+    given = digits("run.validation_images=2", *place, validation=source_of(tmp_path, "npz", True))
+    assert shades_of(data.validation_crops(given)) == [100, 101]
+
+
+def test_photographs_of_a_data_set_are_cut_again_and_again(store, tmp_path):
+    place = store("clicks", train=[picture(i, 120 + i, 100) for i in range(5)])
+    patches = data.load_patches(tiny(*place, "run.validation_images=1"), tmp_path / "cache", quiet=True)
+    assert patches.shape == (60, 96, 96, 3)
+    assert len({patch.tobytes() for patch in patches}) > 50
+
+
+def test_whole_images_of_a_data_set_with_another_size(store, tmp_path):
+    config = digits("run.validation_images=1", *store("large", train=images_of(3, 30, 3)))
+    with pytest.raises(TrainingError, match=r"30x30 pixels, but transforms\.size is 28") as error:
+        data.load_patches(config, tmp_path / "cache", quiet=True)
+    assert one_line(error).startswith("--dataset tfds:large: ")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_emnist_is_upright(tfds, tmp_path):
+    import tensorflow as tf
+
+    image = np.zeros((28, 28, 1), np.uint8)
+    image[:, 3] = 255  # A vertical line.
+
+    def as_dataset(self, *_, **__):
+        return tf.data.Dataset.from_tensors({"image": image, "label": np.int64(7)}).repeat(3)
+
+    config = digits(
+        "run.validation_images=1", "data.dataset=tfds:emnist/letters", f"data.data_dir={tmp_path}"
     )
-    return [f"data.data_dir={tmp_path}", "data.dataset=tfds:shades"]
+    with tfds.testing.mock_data(as_dataset_fn=as_dataset):
+        patches = data.load_patches(config, tmp_path / "cache", quiet=True)
+        crops = data.validation_crops(config)
+    np.testing.assert_array_equal(patches, np.stack([image.transpose(1, 0, 2)] * 3))
+    np.testing.assert_array_equal(crops[0], image.transpose(1, 0, 2))
 
 
 def test_the_tail_of_a_data_set_is_held_out(shades, tmp_path):

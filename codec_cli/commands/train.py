@@ -10,6 +10,7 @@ EPILOG = """\b
 Examples:
   codec train runs/mine --data photos/ --minutes 60
   codec train runs/mine --resume
+  codec train runs/digits --config mnist --data mnist/
   codec train runs/tuned --data scans/ --from photo --steps 5000 --set optimizer.learning_rate=1e-4
   codec export runs/mine models/mine-1
 """
@@ -28,9 +29,15 @@ Examples:
     "--data",
     "data_path",
     type=click.Path(path_type=Path),
-    help="Directory of images, searched recursively.  [default: the configuration's]",
+    help="Directory of images, searched recursively; or arrays of images: an npz file with x_train (and "
+    "x_test, to validate on), an idx file, or a directory with MNIST's idx files.  "
+    "[default: the configuration's]",
 )
-@click.option("--dataset", help="tfds:NAME, a TensorFlow data set instead of a directory.  [default: none]")
+@click.option(
+    "--dataset",
+    help="tfds:NAME, a TensorFlow data set instead of --data, such as tfds:mnist, tfds:emnist/balanced or "
+    "tfds:clic.  [default: none]",
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -39,7 +46,8 @@ Examples:
 @click.option(
     "--validation",
     type=click.Path(path_type=Path),
-    help="Directory of validation images.  [default: every 20th training image]",
+    help="Images to validate on, as for --data.  [default: what the training images come with for that, or "
+    "else some that are held out of them: every 20th file, or the last of an array]",
 )
 @click.option(
     "--steps", type=click.IntRange(1), help="Length of the schedule in steps.  [default: the configuration's]"

@@ -1,93 +1,37 @@
-"""Training images: a directory or a TensorFlow data set -> decoded patches on disk -> crops.
+"""Training images: a directory, an array or a TensorFlow data set -> patches on disk -> crops.
 
 Sources are decoded once, at several random scales, into one array of square patches that later runs map
-into memory. A batch is a pure function of (seed, step): a resumed run sees what an unbroken one would.
+into memory. Transforms for images of one size get whole images instead, as they are. A batch is a pure
+function of (seed, step): a resumed run sees what an unbroken one would.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+from PIL import Image
 
-from codec_cli.errors import CodecError, TrainingError
-from codec_cli.images import input_suffixes, load_picture
+from codec_cli.errors import TrainingError
+from codec_cli.training import inputs
 from codec_cli.training.config import Config, Listed
+from codec_cli.training.inputs import list_images, load_image, split, validation_images
+
+__all__ = [
+    "batch_at",
+    "list_images",
+    "load_image",
+    "load_patches",
+    "patch_size",
+    "split",
+    "validation_crops",
+    "validation_images",
+]
 
 Patches = npt.NDArray[np.uint8]
-MAX_PIXELS = 1 << 30
-
-
-def list_images(folder: Path) -> list[Path]:
-    """All files below a directory that Pillow knows by suffix, sorted."""
-    if not folder.is_dir():
-        raise TrainingError(f"{folder}: no such directory of images; name one with --data")
-    known = input_suffixes()
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
-
-
-def split(config: Config) -> tuple[list[Path], list[Path]]:
-    """Training and validation files of a configuration that names a directory."""
-    if config.data.path is None:
-        raise TrainingError("no training images: give --data DIR or --dataset tfds:NAME")
-    files = list_images(Path(config.data.path))
-    if not files:
-        raise TrainingError(f"{config.data.path}: no images in this directory")
-    if config.data.validation is not None:
-        held_out = list_images(Path(config.data.validation))
-        if not held_out:
-            raise TrainingError(f"{config.data.validation}: no images in this directory")
-        known = {path.resolve() for path in held_out}
-        files = [path for path in files if path.resolve() not in known]
-        if not files:
-            raise TrainingError(
-                f"{config.data.path}: every image in this directory is held out for validation"
-            )
-        return files, held_out
-    if len(files) < 2:
-        raise TrainingError(f"{config.data.path}: at least two images are needed, one for validation")
-    return [f for i, f in enumerate(files) if i % 20 != 0], files[::20]
-
-
-def load_image(path: Path, channels: int) -> npt.NDArray[np.uint8]:
-    """Decodes an image to uint8 (height, width, channels)."""
-    try:
-        pixels = load_picture(path, str(path), MAX_PIXELS, keep_metadata=False).pixels
-    except CodecError as error:
-        raise TrainingError(str(error)) from error
-    return _to_channels(pixels, channels)
-
-
-def _to_channels(pixels: Patches, channels: int) -> Patches:
-    """Gray to R'G'B' and back, (height, width, 1 or 3)."""
-    if pixels.shape[2] == channels:
-        return pixels
-    if channels == 3:
-        return np.repeat(pixels, 3, 2)
-    return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
-
-
-def _tfds_images(config: Config, part: str) -> Iterator[Patches]:
-    """Images of a slice of a data set's training split, such as ``[:-8]``."""
-    import tensorflow_datasets as tfds
-
-    name = (config.data.dataset or "").removeprefix("tfds:")
-    try:
-        source = tfds.load(name, split=f"train{part}", data_dir=config.data.data_dir, shuffle_files=False)
-    except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TrainingError(f"--dataset tfds:{name}: {reason}") from error
-    spec = source.element_spec.get("image") if isinstance(source.element_spec, dict) else None
-    if spec is None or spec.dtype != "uint8" or spec.shape.rank != 3 or spec.shape[-1] not in (1, 3, 4):
-        raise TrainingError(f"--dataset tfds:{name}: holds no 8-bit gray or R'G'B' images named 'image'")
-    for example in tfds.as_numpy(source):
-        yield _to_channels(example["image"][..., :3], config.transforms.channels)
 
 
 def _cut(image: Patches, size: int, min_scale: float, rng: np.random.Generator) -> Patches:
@@ -118,8 +62,23 @@ def patch_size(config: Config) -> int:
     return config.data.crop * 3 // 2
 
 
+def _whole(image: Patches, size: int, name: str) -> Patches:
+    """An image for transforms of one size, which neither scale nor crop (raises :class:`TrainingError`)."""
+    height, width = image.shape[:2]
+    if (height, width) != (size, size):
+        raise TrainingError(
+            f"{name}: an image of {width}x{height} pixels, but transforms.size is {size}, "
+            f"which takes images of {size}x{size}; resize them or change the configuration"
+        )
+    return image
+
+
 def load_patches(config: Config, cache_dir: Path, quiet: bool = False) -> Patches:
     """The patch cache of a configuration, built if it is not there.
+
+    A directory of photographs gives ``data.cache_patches`` patches, many of large images. Where images are
+    of one size (arrays, or transforms that take whole images) each gives one, in their order, so that there
+    may be fewer.
 
     Args:
         config: Names the source; decides patch size, scales and number.
@@ -130,65 +89,48 @@ def load_patches(config: Config, cache_dir: Path, quiet: bool = False) -> Patche
         uint8 (patches, size, size, channels), mapped into memory.
 
     Raises:
-        TrainingError: There is no image, or the data set is not to be had.
+        TrainingError: There is no image, one has the wrong size, or the data set is not to be had.
     """
-    data, size = config.data, patch_size(config)
-    held_out = f"[:-{config.run.validation_images}]"
-    sources: list[str] = [f"{data.dataset}{held_out}"]
-    files: list[Path] = []
-    if data.dataset is None:
-        files = split(config)[0]
-        sources = [f"{path}:{path.stat().st_size}" for path in files]
-    key = repr((sources, size, data.min_scale, data.cache_patches, config.transforms.channels, config.seed))
+    data, size, channels = config.data, patch_size(config), config.transforms.channels
+    key = repr((inputs.identity(config), size, data.min_scale, data.cache_patches, channels, config.seed))
     target = cache_dir / f"patches-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     if target.exists():
         return np.load(target, mmap_mode="r")
-    cache_dir.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(config.seed)
+    shares = inputs.shares(config, rng, quiet)
+    cache_dir.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}.tmp")
+    short = partial.with_suffix(".short.tmp")
     try:
-        patches = np.lib.format.open_memmap(
-            partial, "w+", np.uint8, (data.cache_patches, size, size, config.transforms.channels)
-        )
+        shape = (data.cache_patches, size, size, channels)
+        patches = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
         filled = 0
-        images = (
-            _shares(config, files, rng, quiet) if files else ((i, 1) for i in _tfds_images(config, held_out))
-        )
-        for image, share in images:
-            for _ in range(min(share, data.cache_patches - filled)):
-                patches[filled] = _cut(image, size, data.min_scale, rng)
+        for image, name, share in shares:
+            for _ in range(min(share, len(patches) - filled)):
+                if isinstance(config.transforms, Listed):
+                    patches[filled] = _whole(image, size, name)
+                else:
+                    patches[filled] = _cut(image, size, data.min_scale, rng)
                 filled += 1
-            if filled == data.cache_patches:
+            if filled == len(patches):
                 break
         if filled == 0:
             raise TrainingError(f"{data.dataset or data.path}: no images to train on")
-        for i in range(filled, data.cache_patches):
-            patches[i] = patches[int(rng.integers(0, filled))]
+        if filled < len(patches) and inputs.of_photographs(config):
+            for i in range(filled, len(patches)):
+                patches[i] = patches[int(rng.integers(0, filled))]
+            filled = len(patches)
         patches.flush()
+        if filled < len(patches):
+            with short.open("wb") as stream:
+                np.save(stream, patches[:filled])
+            short.replace(partial)
         del patches
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+        short.unlink(missing_ok=True)
     return np.load(target, mmap_mode="r")
-
-
-def _shares(
-    config: Config, files: list[Path], rng: np.random.Generator, quiet: bool
-) -> Iterator[tuple[Patches, int]]:
-    """Images in random order, each with its number of patches: in proportion to area, at least one."""
-    areas = np.array([np.prod(_image_size(path)) for path in files], np.float64)
-    share = np.maximum(1, np.floor(areas / areas.sum() * config.data.cache_patches)).astype(int)
-    for index in tqdm(rng.permutation(len(files)), desc="decoding", disable=quiet, leave=False):
-        yield load_image(files[index], config.transforms.channels), int(share[index])
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        raise TrainingError(f"{path}: not an image that can be read ({reason})") from error
 
 
 def batch_at(config: Config, patches: Patches, step: int) -> Patches:
@@ -211,16 +153,11 @@ def batch_at(config: Config, patches: Patches, step: int) -> Patches:
 def validation_crops(config: Config) -> Patches:
     """Crops of validation images, uint8 (n, 2 * crop, 2 * crop, channels), held out of training.
 
-    Fixed-size transforms get crops of their size.
+    Transforms of one size get whole images, which must have it (raises :class:`TrainingError`).
     """
-    size = config.data.crop * (1 if isinstance(config.transforms, Listed) else 2)
-    count = config.run.validation_images
-    images: list[Patches] = []
-    if config.data.dataset is None:
-        for path in split(config)[1][:count]:
-            images.append(load_image(path, config.transforms.channels))
-    else:
-        # The cache takes a data set's head; its tail is validation.
-        images = list(_tfds_images(config, f"[-{count}:]"))[-count:]
+    images = validation_images(config)
+    if isinstance(config.transforms, Listed):
+        where = str(config.data.validation or config.data.dataset or config.data.path)
+        return np.stack([_whole(image, config.transforms.size, where) for image in images])
     rng = np.random.default_rng(0)
-    return np.stack([_cut(image, size, 1.0, rng) for image in images])
+    return np.stack([_cut(image, 2 * config.data.crop, 1.0, rng) for image in images])
