@@ -18,7 +18,7 @@ from codec_cli import __version__
 
 __all__ = ["cli", "main"]
 
-COMMANDS = ("compress", "decompress", "info", "models", "eval", "train", "export")
+COMMANDS = ("compress", "decompress", "info", "models", "eval", "train", "export", "sample")
 INTERRUPTED = 130
 
 EPILOG = """\b
