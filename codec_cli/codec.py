@@ -175,15 +175,35 @@ class Codec:
         Returns:
             A whole compressed file.
         """
-        if level is None:
-            chosen = self.info.default_quality if quality is None else quality
-            if not 1 <= chosen <= 100:
-                raise ValueError("quality must be within 1..100")
-            level = self.info.level_of_quality(chosen)
-        latents = self.latents(picture.pixels)
-        if effort in EFFORT_STEPS:
-            latents = self.refined(picture.pixels, latents, level, EFFORT_STEPS[effort])
-        return self.pack(picture, latents, level, effort)
+        level = self.level_of(quality) if level is None else level
+        return self.pack(picture, self._searched(picture.pixels, level, effort), level, effort)
+
+    def level_of(self, quality: int | None) -> int:
+        """The model's level of a quality, 1 to 100 or None for the model's default."""
+        chosen = self.info.default_quality if quality is None else quality
+        if not 1 <= chosen <= 100:
+            raise ValueError("quality must be within 1..100")
+        return self.info.level_of_quality(chosen)
+
+    def _searched(self, pixels: npt.NDArray[np.uint8], level: int, effort: int) -> Iterator[Latents]:
+        """Latents of every tile, refined for this level where the effort asks for it."""
+        latents, steps = self.latents(pixels), EFFORT_STEPS.get(effort)
+        return latents if steps is None else self.refined(pixels, latents, level, steps)
+
+    def segments(
+        self, pixels: npt.NDArray[np.uint8], level: int, effort: int = DEFAULT_EFFORT
+    ) -> tuple[bytes, ...]:
+        """Codes an image without anything around it: what an archive holds of each.
+
+        Args:
+            pixels: uint8 (height, width, channels), 1 or 3 channels.
+            level: A usable level of the model.
+            effort: See :meth:`encode_picture`.
+
+        Returns:
+            The range coder's segment of each tile, in raster order.
+        """
+        return self._coded(self._searched(pixels, level, effort), level, effort)
 
     def refined(
         self, pixels: npt.NDArray[np.uint8], latents: Iterable[Latents], level: int, steps: int
@@ -220,21 +240,8 @@ class Codec:
         Returns:
             A whole compressed file.
         """
-        info, loaded = self.info, self._load(self.info)
-        if effort not in EFFORT_STRENGTH:
-            raise ValueError("effort must be within 1..9")
-        if not 0 <= level < info.levels:
-            raise ValueError(f"level must be within 0..{info.levels - 1}")
-        strength = EFFORT_STRENGTH[effort]
-        weights = loaded.distortion_weight if strength else None
-        tiles = []
-        for latent in latents:
-            scaled = latent * loaded.gain[level]
-            if weights is None:
-                tiles.append(loaded.entropy.encode(nearest(scaled), level))
-            else:
-                weight = weights[level] * np.float32(1 / strength)
-                tiles.append(loaded.entropy.encode_optimised(scaled, level, weight))
+        info = self.info
+        tiles = self._coded(latents, level, effort)
         height, width, channels = picture.pixels.shape
         alpha_png = None
         if picture.alpha is not None and not (picture.alpha == 255).all():
@@ -245,10 +252,29 @@ class Codec:
                     info.fingerprint, level, channels == 1, picture.alpha is not None, width, height
                 ),
                 container.Metadata(picture.icc, picture.exif, alpha_png),
-                tuple(tiles),
+                tiles,
             ),
             info.tile_pixels,
         )
+
+    def _coded(self, latents: Iterable[Latents], level: int, effort: int) -> tuple[bytes, ...]:
+        """Quantizes and codes the latents of every tile to the range coder's segments."""
+        loaded = self._load(self.info)
+        if effort not in EFFORT_STRENGTH:
+            raise ValueError("effort must be within 1..9")
+        if not 0 <= level < self.info.levels:
+            raise ValueError(f"level must be within 0..{self.info.levels - 1}")
+        strength = EFFORT_STRENGTH[effort]
+        weights = loaded.distortion_weight if strength else None
+        tiles = []
+        for latent in latents:
+            scaled = latent * loaded.gain[level]
+            if weights is None:
+                tiles.append(loaded.entropy.encode(nearest(scaled), level))
+            else:
+                weight = weights[level] * np.float32(1 / strength)
+                tiles.append(loaded.entropy.encode_optimised(scaled, level, weight))
+        return tuple(tiles)
 
     def decode_picture(
         self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "file"
@@ -269,22 +295,48 @@ class Codec:
         loaded, parsed = self._open(data, max_pixels)
         header = parsed.header
         alpha = _decode_alpha(parsed.metadata.alpha_png, header, name) if header.alpha else None
-        pixels = self._decode_pixels(loaded, parsed)
+        pixels = self._decode_pixels(loaded, header, parsed.tiles)
         return Picture(pixels, alpha, parsed.metadata.icc, parsed.metadata.exif)
+
+    def pixels(self, header: container.Header, segments: Iterable[bytes]) -> Pixels:
+        """Decodes an image from its segments alone, the opposite of :meth:`segments`.
+
+        Args:
+            header: Of the image; its model need not be the one that encodes.
+            segments: One for each tile, in raster order.
+
+        Returns:
+            uint8 (height, width, channels), 1 channel if the header says gray, else 3.
+
+        Raises:
+            FormatError: A segment is damaged, or the header does not fit the model.
+            ModelError: The model is not here.
+        """
+        return self._decode_pixels(self._load(self.model_for(header)), header, segments)
+
+    def model_for(self, header: container.Header) -> ModelInfo:
+        """The model that decodes a file with this header.
+
+        Raises:
+            ModelError: It is not here.
+            FormatError: No encoder of this model writes such a header.
+        """
+        mark = header.fingerprint
+        info = self._by_mark.get(mark)
+        if info is None:
+            info = self._by_mark[mark] = self._zoo.by_fingerprint(mark)
+        if header.level >= info.levels:
+            raise FormatError(f"damaged: level {header.level} of a model with {info.levels}")
+        if info.size is not None and {header.width, header.height} != {info.size}:
+            raise FormatError(f"damaged: the model codes images of {info.size}x{info.size} only")
+        return info
 
     def _open(self, data: bytes, max_pixels: int) -> tuple[Loaded, container.Container]:
         """Checks a file as far as can be done before entropy decoding, and finds its model."""
         # First, so that a damaged file is not taken for one of a foreign model.
         container.check_sum(data)
-        mark = container.peek(data).fingerprint
-        info = self._by_mark.get(mark)
-        if info is None:
-            info = self._by_mark[mark] = self._zoo.by_fingerprint(mark)
+        info = self.model_for(container.peek(data))
         parsed = container.parse(data, info.tile_pixels, max_pixels)
-        if parsed.header.level >= info.levels:
-            raise FormatError(f"damaged: level {parsed.header.level} of a model with {info.levels}")
-        if info.size is not None and {parsed.header.width, parsed.header.height} != {info.size}:
-            raise FormatError(f"damaged: the model codes images of {info.size}x{info.size} only")
         return self._load(info), parsed
 
     def symbols(self, data: bytes) -> list[npt.NDArray[np.int16]]:
@@ -298,12 +350,12 @@ class Codec:
         ]
 
     @staticmethod
-    def _decode_pixels(loaded: Loaded, parsed: container.Container) -> Pixels:
-        header, info = parsed.header, loaded.info
+    def _decode_pixels(loaded: Loaded, header: container.Header, tiles: Iterable[bytes]) -> Pixels:
+        info = loaded.info
         stride, halo = info.stride, int(info.facts["synthesis_halo"])
         size = latent_size(header.height, header.width, stride)
         rows = grid(*size)
-        segments = iter(parsed.tiles)
+        segments = iter(tiles)
         scale = loaded.inverse_gain[header.level]
         weights = np.ascontiguousarray(loaded.level_weights[header.level][None])
         out = np.empty((header.height, header.width, 1 if header.gray else 3), np.uint8)

@@ -18,7 +18,19 @@ from codec_cli import __version__
 
 __all__ = ["cli", "main"]
 
-COMMANDS = ("compress", "decompress", "info", "models", "eval", "train", "export", "sample")
+COMMANDS = (
+    "compress",
+    "decompress",
+    "pack",
+    "unpack",
+    "info",
+    "models",
+    "eval",
+    "train",
+    "export",
+    "sample",
+    "study",
+)
 INTERRUPTED = 130
 
 EPILOG = """\b

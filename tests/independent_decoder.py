@@ -1,4 +1,4 @@
-"""A second decoder, written from docs/FORMAT.md alone: a compressed file and its model -> the latent symbols.
+"""A second decoder, written from docs/FORMAT.md alone: a file or archive and its model -> the latent symbols.
 
 It shares nothing with the tool (no ``codec_cli``, no ``constriction``) and prefers plain integers to speed:
 if it agrees with the tool, the document says everything that a decoder has to know. Section numbers are
@@ -17,9 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-MAGIC = b"\xc0\xdc"
-VERSION = 1
-SMALLEST_FILE = 16
+MAGIC, ARCHIVE_MAGIC = b"\xc0\xdc", b"\xc0\xda"
+VERSION = ARCHIVE_VERSION = 1
+SMALLEST_FILE, SMALLEST_ARCHIVE = 16, 17
+MAX_COUNT = 2**24
+MAX_NAME = 255
+NAMES = 2
 MAX_SIDE = 2**24
 MAX_METADATA = 2**24
 MAX_PIXELS = 2**28  # a reader's own choice, like its default in the tool
@@ -33,6 +36,7 @@ FINGERPRINT_FIELDS = (
 )  # fmt: skip
 
 Header = namedtuple("Header", "fingerprint level flags width height")
+ArchiveHeader = namedtuple("ArchiveHeader", (*Header._fields, "count"))
 Part = namedtuple("Part", "start stop meaning")  # of a file, for people who read it
 Table = namedtuple("Table", "offset lefts")  # lefts: the left edge of each entry, and 2^24
 
@@ -126,6 +130,57 @@ def read_container(data, stride, max_pixels=MAX_PIXELS):
     require(body.position == len(body.data), "bytes too many")
     parts = [*body.parts, Part(len(data) - 4, len(data), "CRC-32")]
     return Header(fingerprint, level, flags, width, height), sections, segments, parts
+
+
+# Section 11: archives.
+
+
+def read_archive(data, stride, max_pixels=MAX_PIXELS):
+    """Returns the header, the names, the segments of every image and all parts of the archive."""
+    require(len(data) >= SMALLEST_ARCHIVE, "too short")
+    require(data[:2] == ARCHIVE_MAGIC, "wrong magic")
+    require(data[2] == ARCHIVE_VERSION, "another version")
+    require(int.from_bytes(data[-4:], "little") == zlib.crc32(data[:-4]), "wrong checksum")
+    body = Bytes(data[:-4])
+    body.take(2, "magic")
+    body.byte("version")
+    fingerprint = body.take(4, "model fingerprint")
+    level = body.byte("level")
+    flags = body.byte("flags")
+    require(flags < 4, "unknown flags")
+    width, height = body.varint("width"), body.varint("height")
+    require(1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE, "impossible size")
+    count = body.varint("number of images")
+    require(1 <= count <= MAX_COUNT, "impossible number of images")
+    require(width * height * count <= max_pixels, "more pixels than this reader takes")
+    if flags & NAMES:
+        names = read_names(body.take(body.varint("length of the names"), "names"), count)
+    else:
+        digits = max(5, len(str(count - 1)))
+        names = [str(i).zfill(digits) for i in range(count)]
+
+    side = TILE * stride
+    tiles = -(-width // side) * -(-height // side)
+    require(tiles * count <= len(body.data) - body.position, "more segments than bytes")
+    lengths = [[body.varint(f"image {i}: length of a segment") for _ in range(tiles)] for i in range(count)]
+    require(sum(map(sum, lengths)) == len(body.data) - body.position, "the lengths don't add up")
+    images = [[body.take(n, f"image {i}: segment") for n in lengths[i]] for i in range(count)]
+    parts = [*body.parts, Part(len(data) - 4, len(data), "CRC-32")]
+    return ArchiveHeader(fingerprint, level, flags, width, height, count), names, images, parts
+
+
+def read_names(stream, count):
+    raw = inflated(stream)
+    require(raw.count(0) == count - 1, "not a name for each image")
+    names = raw.split(b"\0")
+    require(len(set(names)) == count, "a name comes twice")
+    for name in names:
+        require(1 <= len(name) <= MAX_NAME and name not in (b".", b".."), "not a name")
+        require(not any(byte < 0x20 or byte in b"\x7f/\\" for byte in name), "not a name")
+    try:
+        return [name.decode("utf-8", "strict") for name in names]
+    except UnicodeDecodeError:
+        raise RefusedError("a name is no UTF-8") from None
 
 
 # Section 3: the model folder.
@@ -354,8 +409,21 @@ def tile_grid(width, height, stride):
 
 def decode(data, folder):
     """The symbols of every tile, int64 (height, width, latent_channels)."""
+    stride = json.loads((folder / "model.json").read_text())["stride"]
+    header, _, segments, _ = read_container(data, stride)
+    return decode_image(header, segments, folder)
+
+
+def decode_archive(data, folder, only=None):
+    """For every image (or those of the indices ``only``) the symbols of every tile."""
+    stride = json.loads((folder / "model.json").read_text())["stride"]
+    header, _, images, _ = read_archive(data, stride)
+    chosen = range(header.count) if only is None else only
+    return [decode_image(header, images[i], folder) for i in chosen]
+
+
+def decode_image(header, segments, folder):
     facts = json.loads((folder / "model.json").read_text())
-    header, _, segments, _ = read_container(data, facts["stride"])
     require(header.fingerprint == bytes.fromhex(facts["fingerprint"])[:4], "another model")
     require(header.level < facts["levels"], "the model has no such level")
     kind = {"factorized": FactorizedModel, "context": ContextModel}[facts["kind"]]
@@ -368,9 +436,10 @@ def decode(data, folder):
 
 
 def describe(data, folder):
-    """A file's parts and symbols as lines of text."""
+    """A file's or archive's parts and symbols as lines of text."""
     stride = json.loads((folder / "model.json").read_text())["stride"]
-    header, _, _, parts = read_container(data, stride)
+    is_archive = data[:2] == ARCHIVE_MAGIC
+    header, _, _, parts = (read_archive if is_archive else read_container)(data, stride)
     lines = []
     for part in parts:
         for start in range(part.start, max(part.stop, part.start + 1), 16):
@@ -379,9 +448,12 @@ def describe(data, folder):
                 f"{start:04x}  {hexadecimal:<47}  {part.meaning if start == part.start else ''}".rstrip()
             )
     tiles = tile_grid(header.width, header.height, stride)
-    for (top, left, *_), tile in zip(tiles, decode(data, folder), strict=True):
-        for row, column in np.ndindex(tile.shape[:2]):
-            lines.append(f"position ({top + row}, {left + column}): {' '.join(map(str, tile[row, column]))}")
+    images = decode_archive(data, folder) if is_archive else [decode(data, folder)]
+    for i, image in enumerate(images):
+        start = f"image {i}, " if is_archive else ""
+        for (top, left, *_), tile in zip(tiles, image, strict=True):
+            for y, x in np.ndindex(tile.shape[:2]):
+                lines.append(f"{start}position ({top + y}, {left + x}): {' '.join(map(str, tile[y, x]))}")
     return lines
 
 

@@ -1,8 +1,9 @@
-"""Makes the golden files in tests/data/golden. It was run once.
+"""Makes the golden files in tests/data/golden and golden-archives. It was run once for each of them.
 
 NEVER run it to replace existing files (it refuses): golden files stand for the files that users have, and
 a decoder that no longer reads them the same way is broken, whatever the reason. To cover something new, add
-cases under new names to :data:`PICTURES` or :data:`SYMBOLS`; existing entries stay as they are.
+cases under new names to :data:`PICTURES`, :data:`SYMBOLS` or :data:`ARCHIVES`; existing entries stay as they
+are.
 
     python tests/make_golden.py
 """
@@ -30,9 +31,14 @@ from helpers import (
 )
 
 from codec_cli import container
+from codec_cli.archive import parse
 from codec_cli.images import Picture
+from codec_cli.packing import pack_arrays, unpack_arrays
 
 INDEX = GOLDEN / "golden.json"
+# Beside the files, whose folder holds nothing but what its index names.
+GOLDEN_ARCHIVES = GOLDEN.with_name("golden-archives")
+ARCHIVE_INDEX = GOLDEN_ARCHIVES / "golden.json"
 
 # Name: (model, level, height, width, channels, metadata).
 PICTURES = {
@@ -66,6 +72,14 @@ SYMBOLS = {
     "context-symbols-zero": (CONTEXT, 0, 6, 70, "zero"),
     "factorized-symbols-laplace": (FACTORIZED, 6, 8, 9, "laplace"),
     "factorized-symbols-extreme": (FACTORIZED, 2, 3, 5, "extreme"),
+}
+# Name: (model, level, height, width, channels, names or the number of images).
+ARCHIVES = {
+    "context-rgb": (CONTEXT, 3, 20, 30, 3, ["one", "two.2", "three"]),
+    "context-gray": (CONTEXT, 6, 17, 9, 1, 2),
+    "context-two-tiles": (CONTEXT, 1, 16, 1040, 3, ["\u017eluva", "\U0001f40e", "a b"]),
+    "factorized-digits": (FACTORIZED, 2, 28, 28, 1, 12),
+    "factorized-one": (FACTORIZED, 5, 1, 1, 3, ["1"]),
 }
 
 
@@ -117,12 +131,56 @@ def file_of_symbols(model, level, plane):
     return container.serialize(container.Container(header, container.Metadata(), tiles), info.tile_pixels)
 
 
+def series(count, height, width, channels):
+    """uint8 (count, height, width, channels): cuttings of one picture, so that no two are the same."""
+    whole = picture(height + 13 * count, width, channels, False).pixels
+    return np.stack([whole[13 * i : 13 * i + height] for i in range(count)])
+
+
+def file_of_image(model, parsed, index):
+    """One image of a parsed archive as a file of its own."""
+    one = container.Container(parsed.header, container.Metadata(), parsed.images[index])
+    return container.serialize(one, info_of(model).tile_pixels)
+
+
 def digest(data):
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
+def make_archives():
+    """Writes the archives that are missing; the pixels of their images stand below each other in one PNG."""
+    GOLDEN_ARCHIVES.mkdir(parents=True, exist_ok=True)
+    index = json.loads(ARCHIVE_INDEX.read_text()) if ARCHIVE_INDEX.exists() else {}
+    for name, (model, level, height, width, channels, names) in ARCHIVES.items():
+        path = GOLDEN_ARCHIVES / f"{name}.pack"
+        if name in index or path.exists():
+            print(f"{name}: exists, left as it is")
+            continue
+        count, names = (names, None) if isinstance(names, int) else (len(names), names)
+        data = pack_arrays(codec_of(model), series(count, height, width, channels), level, names=names)
+        decoded = unpack_arrays(data, codec_of(model))
+        assert decoded.shape == (count, height, width, channels)
+        plain = decoded.reshape(count * height, width, channels)
+        plain = plain[:, :, 0] if channels == 1 else plain
+        Image.fromarray(plain).save(GOLDEN_ARCHIVES / f"{name}.png", optimize=True)
+        path.write_bytes(data)
+        parsed = parse(data, info_of(model).tile_pixels, 1 << 28)
+        files = [file_of_image(model, parsed, i) for i in range(count)]
+        index[name] = {
+            "model": model,
+            "level": level,
+            "shape": [count, height, width, channels],
+            "names": names,
+            "bytes": len(data),
+            "symbols": [checksum(codec_of(model).symbols(file)) for file in files],
+        }
+        print(f"{name}: {len(data)} bytes")
+    ARCHIVE_INDEX.write_text(json.dumps(index, indent=1) + "\n")
+
+
 def main():
     """Writes what is missing."""
+    make_archives()
     GOLDEN.mkdir(parents=True, exist_ok=True)
     index = json.loads(INDEX.read_text()) if INDEX.exists() else {}
     for name in [*PICTURES, *SYMBOLS]:

@@ -33,18 +33,21 @@ from helpers import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from make_golden import GOLDEN_ARCHIVES, file_of_image
 from PIL import Image
 
+from codec_cli import archive, container, context, entropy, transforms, zoo
 from codec_cli import codec as codec_module
-from codec_cli import container, context, entropy, transforms, zoo
 from codec_cli.codec import Codec
 from codec_cli.errors import CodecError, FormatError
 from codec_cli.images import Picture
 from codec_cli.loading import load_entropy_model
+from codec_cli.packing import Unpacker, pack_arrays
 from codec_cli.zoo import read_info
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "FORMAT.md").read_text(encoding="utf-8")
 GOLDEN_FILES = sorted(path.stem for path in GOLDEN.glob("*.bin"))
+ARCHIVES = json.loads((GOLDEN_ARCHIVES / "golden.json").read_text())
 
 
 def between(start, end):
@@ -98,6 +101,13 @@ def test_the_constants_are_those_of_the_code():
             name
         )
     assert 1 << int(stated["PRECISION"]) == entropy.TOTAL
+
+
+def test_the_constants_of_archives_are_those_of_the_code():
+    stated = rows(between("archive constants", "end of archive constants"))
+    assert len(stated) == 7
+    for name, value, _ in stated:
+        assert written(getattr(archive, name.strip("`"))) == value.strip("`"), name
 
 
 def test_the_independent_decoder_uses_nothing_of_ours():
@@ -586,6 +596,175 @@ def test_a_symbol_beyond_16_bits_is_refused(odd_model):
         other.decode(bad, folder)
     with pytest.raises(FormatError, match="a symbol is out of range"):
         Codec(info).symbols(bad)
+
+
+# Archives.
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_golden_archives_give_their_symbols(name):
+    facts, data = ARCHIVES[name], (GOLDEN_ARCHIVES / f"{name}.pack").read_bytes()
+    folder = MODELS / facts["model"]
+    images = other.decode_archive(data, folder)
+    assert [checksum([tile.astype(np.int16) for tile in image]) for image in images] == facts["symbols"]
+    (last,) = other.decode_archive(data, folder, [len(images) - 1])
+    assert equal(last, images[-1])
+    header, names, segments, parts = other.read_archive(data, 16)
+    unpacker = Unpacker(data, codec_of(facts["model"]))
+    assert (header.level, [header.count, header.height, header.width]) == (facts["level"], facts["shape"][:3])
+    assert tuple(names) == unpacker.names
+    assert tuple(map(tuple, segments)) == unpacker.archive.images
+    assert b"".join(data[part.start : part.stop] for part in parts) == data
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_image_of_an_archive_is_what_its_file_is(name):
+    images = np.stack([texture(21, 1030, seed=seed) for seed in range(3)])
+    data = pack_arrays(codec_of(name), images, 4)
+    parsed = archive.parse(data, 1024, 1 << 28)
+    for index, tiles in enumerate(other.decode_archive(data, MODELS / name)):
+        file = codec_of(name).encode_picture(Picture(images[index]), level=4)
+        assert file == file_of_image(name, parsed, index)
+        assert equal(tiles, codec_of(name).symbols(file))
+
+
+GOOD_NAMES = [
+    b"a\0b", b"a\0...", b"a\0 ", b"a\0\xc2\x80", b"a\0" + b"x" * 255, b"a\0" + "\u20ac".encode() * 85,
+    b"a\0a:b", b"A\0a",
+]  # fmt: skip
+BAD_NAMES = [
+    b"a", b"a\0a", b"a\0", b"\0b", b"a\0b\0", b"a\0b\0c", b"a\0..", b"a\0.", b"a\0b/c", b"a\0b\\c",
+    b"a\0\x1f", b"a\0\x7f", b"a\0\x80", b"a\0\xc0\xaf", b"a\0\xed\xa0\x80", b"", b"a\0" + b"x" * 256,
+    b"a\0" + "\u20ac".encode() * 86, b"a\0a\r",
+]  # fmt: skip
+
+
+@st.composite
+def archives(draw):
+    """An archive with a correct CRC-32, in which every rule of section 11 may be broken."""
+    width, height = draw(SIDES), draw(SIDES)
+    count = draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 2**24, 2**24 + 1, 2**32]))
+    flags = draw(st.sampled_from([0, 0, 1, 2, 2, 2, 3, 3, 4, 8, 130]))
+    body = b"\xc0\xda\x01abcd" + bytes([draw(st.sampled_from([0, 3, 255])), flags])
+    body += varint(width, draw(EXCESS)) + varint(height, draw(EXCESS)) + varint(count, draw(EXCESS))
+    if flags & 2:
+        stream = zlib.compress(draw(st.sampled_from(GOOD_NAMES + BAD_NAMES)))
+        stream = draw(st.sampled_from([stream] * 8 + [stream[:-1], stream + b"\0", b"", b"plain"]))
+        length = max(0, len(stream) + draw(st.sampled_from([0] * 8 + [1, -1])))
+        body += varint(length, draw(EXCESS)) + stream
+    number = min(-(-width // 1024) * -(-height // 1024) * count, 8) + draw(st.sampled_from([0] * 5 + [-1, 1]))
+    segments = [draw(st.binary(max_size=3)) for _ in range(number)]
+    for segment in segments:
+        body += varint(len(segment), draw(EXCESS))
+    body += b"".join(segments) + draw(st.sampled_from([b""] * 8 + [b"\0", b"1234"]))
+    return resealed(body + bytes(4))
+
+
+@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@given(archives())
+def test_archives_that_one_reads_or_refuses_the_other_does(data):
+    same_archive(data)
+
+
+def same_archive(data):
+    """Both read an archive alike, or both refuse it; whether they read it."""
+    ours = outcome(lambda: archive.parse(data, 1024, 1 << 28))
+    theirs = outcome(lambda: other.read_archive(data, 16))
+    assert (ours is None) == (theirs is None)
+    if ours is not None:
+        header, names, images, _ = theirs
+        assert header[:2] == (ours.header.fingerprint, ours.header.level)
+        assert (header.flags & 1, header.flags >> 1) == (ours.header.gray, ours.names is not None)
+        assert header[3:] == (ours.header.width, ours.header.height, len(ours.images))
+        assert tuple(names) == (ours.names or archive.numbered(len(images)))
+        assert tuple(map(tuple, images)) == ours.images
+    return ours is not None
+
+
+def archived(flags, width, height, count, tail):
+    start = b"\xc0\xda\x01abcd" + bytes([0, flags])
+    return resealed(start + b"".join(map(varint, (width, height, count))) + tail + bytes(4))
+
+
+def named(stream, tail=b"\0\0"):
+    return archived(2, 1, 1, 2, varint(len(stream)) + stream + tail)
+
+
+LARGE_NAMES = b"\0".join(str(i).zfill(15).encode() for i in range(2**20))
+
+
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        (archived(0, 1, 1, 1, b"\0"), True),
+        (archived(0, 1, 1, 2, b"\0"), False),
+        (archived(0, 1, 1, 1, b"\0\0"), False),
+        (archived(0, 1, 1, 0, b"\0"), False),
+        (archived(0, 1, 2**24, 1, bytes(2**14)), True),
+        (archived(0, 1, 2**24 + 1, 1, bytes(2**14 + 1)), False),
+        (archived(0, 2**24, 1, 16, bytes(2**18)), True),
+        (archived(0, 2**24, 1, 17, bytes(17 * 2**14)), False),
+        (archived(0, 1, 1, 10**5, bytes(10**5)), True),
+        (archived(0, 1, 1, 2**24 + 1, bytes(2**24 + 1)), False),
+        *[(archived(1 << bit, 1, 1, 1, b"\0"), bit == 0) for bit in range(8)],
+        (archived(0, 1, 1, 2, b"\1\2abc"), True),
+        (archived(0, 1, 1, 2, b"\1\2abcd"), False),
+        (archived(0, 1, 1, 2, b"\1\2ab"), False),
+        (archived(0, 1, 1, 2, b"\0\x80\0"), False),
+        (named(zlib.compress(b"a\0b")), True),
+        (named(zlib.compress(b"a\0b")[:-1]), False),
+        (named(zlib.compress(b"a\0b") + b"\0"), False),
+        *[(named(zlib.compress(names)), True) for names in GOOD_NAMES],
+        *[(named(zlib.compress(names)), False) for names in BAD_NAMES],
+        (archived(2, 1, 1, 2**20, varint(len(zlib.compress(LARGE_NAMES))) + zlib.compress(LARGE_NAMES)
+                  + bytes(2**20)), True),
+        (named(zlib.compress(b"a\0b" + bytes(2**24))), False),
+    ],
+)  # fmt: skip
+def test_the_limits_of_archives_are_the_same(data, read):
+    assert same_archive(data) == read
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_what_one_refuses_of_an_archive_the_other_refuses(data):
+    """Archives that were changed by someone who then made the CRC-32 right again."""
+    name = data.draw(st.sampled_from(["context-rgb", "context-gray", "factorized-one"]))
+    file = (GOLDEN_ARCHIVES / f"{name}.pack").read_bytes()
+    changed = bytearray(file[:-4])
+    place = data.draw(st.integers(7, min(60, len(changed) - 1)) | st.integers(7, len(changed) - 1))
+    changed[place : place + data.draw(st.sampled_from([0, 1, 1, 1]))] = data.draw(st.binary(max_size=1))
+    changed = resealed(bytes(changed) + bytes(4))
+    if not same_archive(changed):
+        return
+    folder, model = MODELS / ARCHIVES[name]["model"], ARCHIVES[name]["model"]
+    theirs = outcome(lambda: other.decode_archive(changed, folder))
+    parsed = archive.parse(changed, 1024, 1 << 28)
+    ours = outcome(
+        lambda: [codec_of(model).symbols(file_of_image(model, parsed, i)) for i in range(len(parsed.images))]
+    )
+    assert (ours is None) == (theirs is None)
+    assert ours is None or all(map(equal, theirs, ours))
+
+
+def test_the_worked_example_of_archives():
+    listing = "\n".join(between("archive example", "end of archive example")).split("```")[1].strip()
+    lines = listing.splitlines()
+    data = bytes.fromhex("".join(line[6:].split("  ")[0] for line in lines if line[4:6] == "  "))
+    assert other.describe(data, MODELS / CONTEXT) == lines
+    text = DOCUMENT.split("### 11.4")[1]
+    assert f"{len(data)} bytes" in text
+    unpacker = Unpacker(data, codec_of(CONTEXT))
+    assert unpacker.names == ("sky", "sea")
+    assert all(f"`{name}`" in text for name in unpacker.names)
+    assert f"`{archive.SEPARATOR.join(unpacker.names).encode().hex(' ')}`" in text
+    files = [file_of_image(CONTEXT, unpacker.archive, index) for index in (0, 1)]
+    assert f"{len(files[0])} and {len(files[1])} bytes" in text
+    second = other.decode_archive(data, MODELS / CONTEXT, [1])[0]
+    assert equal(second, codec_of(CONTEXT).symbols(files[1]))
+    assert f"archive without names would have {len(data) - 16}." in text
+    assert data.index(unpacker.archive.images[0][0]) == 0x1E
+    assert "at 1e." in text
 
 
 # The worked example.

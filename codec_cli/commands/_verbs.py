@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from codec_cli import container
+from codec_cli import archive, container
 from codec_cli.commands._batch import Converted, Verb
 from codec_cli.commands._plan import Rules
 from codec_cli.errors import CodecError, FormatError, ImageError, OutputError
@@ -192,7 +193,8 @@ class Decompress(Verb):
         from codec_cli.images import save_picture
 
         limit = self.rules.size_limit(self.max_pixels)
-        data = source if isinstance(source, bytes) else read_compressed(source, limit)
+        data = source if isinstance(source, bytes) else read_compressed(source, limit, _peek_file)
+        _refuse_archive(data)
         if self._codec is None:
             # Which model decodes, the file says.
             self._codec = Codec(models_dir=self.models_dir, threads=self.threads)
@@ -206,17 +208,32 @@ class Decompress(Verb):
         return f".{self.format}" if self.format else suffix.lower() or ".png"
 
 
-def read_compressed(path: Path, limit: int | None) -> bytes:
-    """Reads a compressed file, but not all of something large that is none of ours.
+def read_compressed(path: Path, limit: int | None, peek: Callable[[bytes], object]) -> bytes:
+    """Reads a compressed file or an archive, but not all of something large that is none of ours.
+
+    Args:
+        path: The file to read.
+        limit: The most bytes to accept; None for any number.
+        peek: Raises FormatError for beginnings (of all that a header takes) that are not what is wanted.
 
     Raises:
-        FormatError: It can't be read, or (if large) does not begin like a compressed file.
+        FormatError: It can't be read, or (if large) does not begin like what is wanted.
         LimitError: It has more than ``limit`` bytes.
     """
     if path.is_file() and path.stat().st_size > 1 << 20:
         with path.open("rb") as file:
-            container.peek(file.read(container.HEADER_MAX_SIZE))
+            peek(file.read(archive.HEADER_MAX_SIZE))
     return read_bytes(path, limit, FormatError)
+
+
+def _peek_file(start: bytes) -> None:
+    _refuse_archive(start)
+    container.peek(start)
+
+
+def _refuse_archive(data: bytes) -> None:
+    if archive.is_archive(data):
+        raise FormatError("an archive of several images; use `codec unpack`")
 
 
 def is_image(name: str) -> bool:

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 # Without the model of a file, what all models have had so far.
 USUAL_TILE_PIXELS = 1024
+# Of an archive's names, as text; --json has all of them.
+SHOWN_NAMES = 5
 
 
 @click.command(
     "info",
-    epilog=options.examples("codec info photo.bin", "codec info --json *.bin", "codec info - < photo.bin"),
+    epilog=options.examples(
+        "codec info photo.bin digits.pack", "codec info --json *.bin", "codec info - < photo.bin"
+    ),
 )
 @click.argument("files", metavar="FILES...", nargs=-1, required=True, type=click.Path(readable=False))
 @options.models_dir
@@ -28,9 +32,10 @@ USUAL_TILE_PIXELS = 1024
 def command(ctx: click.Context, files: tuple[str, ...], models_dir: Path | None, json: bool) -> None:
     """Tell what compressed files are.
 
-    FILES are files that `codec compress` wrote, or - for standard input. Shows the size, the kind of
-    image, the model and quality it was compressed with, bits per pixel, and how many bytes each part
-    takes, and checks the checksum. Nothing is decoded, and the model need not be installed.
+    FILES are files that `codec compress` or `codec pack` wrote, or - for standard input. Shows the size,
+    the kind of image, the model and quality it was compressed with, bits per pixel, and how many bytes
+    each part takes, of archives also how many images there are and their names, and checks the checksum.
+    Nothing is decoded, and the model need not be installed.
     """
     from codec_cli.errors import CodecError
     from codec_cli.report import describe, exit_code, json_text, named
@@ -62,28 +67,38 @@ def _inspect(zoo: Zoo, name: str) -> tuple[dict[str, Any], int]:
     Raises:
         CodecError: Not even the header can be read.
     """
-    from codec_cli import container
+    from codec_cli import archive, container
     from codec_cli.commands._verbs import read_compressed
     from codec_cli.errors import FormatError, ModelError
 
-    data = sys.stdin.buffer.read() if name == "-" else read_compressed(Path(name), None)
-    header = container.peek(data)
+    def peek(start: bytes) -> tuple[container.Header, int | None]:
+        return archive.peek(start) if archive.is_archive(start) else (container.peek(start), None)
+
+    data = sys.stdin.buffer.read() if name == "-" else read_compressed(Path(name), None, peek)
+    header, count = peek(data)
     info: ModelInfo | None
     try:
         info = zoo.by_fingerprint(header.fingerprint)
     except ModelError:
         info = None
-    error, code, crc_ok, parts = None, 0, False, None
+    error, code, crc_ok = None, 0, False
+    parts, names = None, None
     try:
-        container.check_sum(data)
-        crc_ok = True
-        tile_pixels = info.tile_pixels if info else USUAL_TILE_PIXELS
-        parts = container.layout(data, tile_pixels, container.MAX_DIMENSION**2)
+        tile_pixels, limit = info.tile_pixels if info else USUAL_TILE_PIXELS, container.MAX_DIMENSION**2
+        if count is None:
+            container.check_sum(data)
+            crc_ok = True
+            parts = container.layout(data, tile_pixels, limit)
+        else:
+            archive.check_sum(data)
+            crc_ok = True
+            content, parts = archive.layout(data, tile_pixels, limit * archive.MAX_COUNT)
+            names = content.names
         if info and header.level >= info.levels:
             raise FormatError(f"damaged: level {header.level} of a model with {info.levels}")
     except FormatError as failure:
         error, code = f"{name}: {failure}", failure.exit_code
-    pixels = header.width * header.height
+    pixels = header.width * header.height * (1 if count is None else count)
     facts = {
         "file": name,
         "bytes": len(data),
@@ -96,11 +111,13 @@ def _inspect(zoo: Zoo, name: str) -> tuple[dict[str, Any], int]:
         "levels": info.levels if info else None,
         "quality": info.quality_of_level(header.level) if info and header.level < info.levels else None,
         "bpp": round(len(data) * 8 / pixels, 4),
-        "format_version": container.VERSION,
+        "format_version": container.VERSION if count is None else archive.VERSION,
         "parts": parts,
         "crc_ok": crc_ok,
         "error": error,
     }
+    if count is not None:
+        facts |= {"images": count, "bytes_per_image": round(len(data) / count, 4), "names": names}
     return facts, code
 
 
@@ -115,8 +132,14 @@ def _text(facts: dict[str, Any]) -> str:
         quality = f"{facts['quality']} (level {facts['level']} of 0 to {facts['levels'] - 1})"
     parts = facts["parts"] or {}
     listed = ", ".join(f"{key.replace('_', ' ')} {size}" for key, size in parts.items() if key != "total")
+    images = {"image": f"{facts['width']}x{facts['height']} {facts['mode']}"}
+    if "images" in facts:
+        count, names = facts["images"], facts["names"]
+        images = {"archive": f"{count} images of {images['image']}, {facts['bytes_per_image']:.1f} B each"}
+        if names:
+            images["names"] = one_line(", ".join(names[:SHOWN_NAMES])) + ", ..." * (count > SHOWN_NAMES)
     lines = {
-        "image": f"{facts['width']}x{facts['height']} {facts['mode']}",
+        **images,
         "model": model,
         "quality": quality,
         "size": f"{facts['bytes']} B ({size_text(facts['bytes'])}), {facts['bpp']:.2f} bpp",
