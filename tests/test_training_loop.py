@@ -73,6 +73,10 @@ def test_a_run_writes_everything():
         checkpoint.CONFIG,
         loop.LOG,
         "tensorboard",
+        "train.jsonl",
+        "curves.png",
+        "metrics.json",
+        "architecture.txt",
     }
 
 
@@ -493,3 +497,13 @@ def test_other_scalars():
     assert steered(2)["correction2"] == pytest.approx(1 - 0.98**3)
     assert [steered(step, run__decoder_rounding=0.7)["hard"] for step in (0, 699, 700, 999)] == [0, 0, 1, 1]
     assert steered(999)["hard"] == 0
+
+
+def test_the_scalar_of_a_discriminator():
+    section = json.dumps({"layers": [{"op": "conv", "filters": 1}], "start": 0.25})
+    scalars = [
+        schedule.scalars(tiny("run.steps=1000", f"adversarial={section}").model_dump(), step)
+        for step in (0, 249, 250, 999)
+    ]
+    assert list(scalars[0]) == [*schedule.NAMES, "adversarial"]
+    assert [float(values["adversarial"]) for values in scalars] == [0, 0, 1, 1]

@@ -264,6 +264,33 @@ class Optimizer(_Section):
     multipliers: dict[str, PositiveFloat] = {}
 
 
+class Adversarial(_Section):
+    """A discriminator that learns to tell decoded images from originals, and a loss for not fooling it.
+
+    See :mod:`codec_cli.training.adversarial`. It has an optimiser of its own: Adam at a constant rate.
+
+    Attributes:
+        loss: ``non-saturating`` (Goodfellow et al. 2014) or ``hinge`` (Lim and Ye 2017).
+        weight: Factor of the generator's term. It counts as one of the ``losses``: a level's lambda
+            multiplies it too.
+        layers: The discriminator, image (crop, crop, channels) in [-0.5, 0.5] to any map or vector, whose
+            mean is the logit.
+        slope: Of leaky rectifiers below zero.
+        start: Fraction of the run after which it switches on, for both networks; 1 means never.
+        r1: Weight of the gradient penalty on originals (Mescheder et al. 2018).
+    """
+
+    loss: Literal["non-saturating", "hinge"] = "non-saturating"
+    weight: PositiveFloat = 1.0
+    layers: Annotated[list[Layer], Field(min_length=1)]
+    slope: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    learning_rate: PositiveFloat = 2e-4
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    r1: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
 class Data(_Section):
     """Where images come from and how crops are drawn.
 
@@ -324,6 +351,7 @@ class Config(_Section):
     levels: Levels
     losses: Annotated[list[Loss], Field(min_length=1)] = [Loss()]
     optimizer: Optimizer = Optimizer()
+    adversarial: Adversarial | None = None
     data: Data = Data()
     run: Run = Run()
 
@@ -346,6 +374,13 @@ class Config(_Section):
             and sum(self.entropy.context.groups) != self.transforms.latent_channels
         ):
             raise ValueError("entropy.context.groups must sum to transforms.latent_channels")
+        return self
+
+    @model_validator(mode="after")
+    def _discriminator_fits(self) -> Config:
+        if self.adversarial is not None:
+            image = (self.data.crop, self.data.crop, self.transforms.channels)
+            output_shape(self.adversarial.layers, "adversarial.layers", image)
         return self
 
     def to_json(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from codec_cli import zoo
 from codec_cli.errors import TrainingError
-from codec_cli.training import checkpoint, data, model, schedule
+from codec_cli.training import adversarial, checkpoint, data, model, pictures, schedule
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 from codec_cli.training.step import State, init_state, train_step
@@ -152,7 +153,11 @@ def train(
     checkpoint.save_run_config(run, config)
     if not resume:
         arrays, step, spent = init_state(initial_params(config, patches, start_from)), 0, 0.0
+        arrays = adversarial.fit(config, arrays)
         checkpoint.save(run, arrays, step, spent)
+    else:
+        # A resumed run may take a discriminator on, change or drop it: it is no part of the model.
+        arrays = adversarial.fit(config, arrays)
 
     tree = config.model_dump()
     side = config.data.crop // config.transforms.stride
@@ -191,6 +196,16 @@ def train(
         _require_finite(run, step, *values)
         checkpoint.save(run, host, step, spent)
 
+    told: set[str] = set()
+
+    def report() -> dict[str, Any]:
+        result = _report(config, run, state, crops, step, spent)
+        for note in pictures.save(run, config, state["params"], result):
+            if note not in told and not quiet:
+                tqdm.write(f"{run}: {note}", file=sys.stderr)
+            told.add(note)
+        return result
+
     with stop.catching(), writer.as_default(), bar:
         for images in _batches(config, patches, step):
             spent = before + time.monotonic() - started
@@ -205,16 +220,16 @@ def train(
             bar.update(1)
             if step % LOOK_STEPS == 0:
                 _require_finite(run, step, metrics["total"].numpy(), metrics["grad_norm"].numpy())
-                _show(config, bar, metrics, step)
+                _show(config, run, bar, metrics, step)
             if step % config.run.validate_steps == 0:
-                result = _report(config, run, state, crops, step, spent)
+                result = report()
             if time.monotonic() - saved > 60 * config.run.checkpoint_minutes:
                 keep()
                 saved = time.monotonic()
         spent = before + time.monotonic() - started
         keep()
         if result.get("step") != step:
-            result = _report(config, run, state, crops, step, spent)
+            result = report()
     writer.close()
     if stop.asked:
         raise TrainingError(f"{run}: stopped at step {step} with a checkpoint; continue with --resume")
@@ -239,20 +254,26 @@ def _require_finite(run: Path, step: int, *values: npt.NDArray[np.float32]) -> N
         )
 
 
-def _show(config: Config, bar: tqdm, metrics: dict[str, tf.Tensor], step: int) -> None:
-    bpp, mse = metrics["bpp"].numpy(), metrics["mse"].numpy()
+def _show(config: Config, run: Path, bar: tqdm, metrics: dict[str, tf.Tensor], step: int) -> None:
+    """Writes the metrics of a training step: the progress bar, the run's log and TensorBoard."""
+    numbers = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
+    bpp, psnr = numbers["bpp"], 10 * np.log10(255**2 / np.maximum(numbers["mse"], 1e-9))
+    more = [name for name in ("adversarial", "discriminator") if name in numbers]
+    scalars = {"loss": float(numbers["total"]), "grad_norm": float(numbers["grad_norm"])}
+    scalars.update({name: float(numbers[name]) for name in more})
     middle = len(bpp) // 2
     rate = bar.format_dict["rate"] or 0
-    psnr = 10 * np.log10(255**2 / max(float(mse[middle]), 1e-9))
     bar.set_postfix_str(
-        f"loss {float(metrics['total']):.3f}, {bpp[middle]:.3f} bpp, {psnr:.2f} dB, "
-        f"{rate * config.data.batch * config.data.crop**2 / 1e6:.2f} Mpixel/s"
+        f"loss {scalars['loss']:.3f}, {bpp[middle]:.3f} bpp, {psnr[middle]:.2f} dB, "
+        + "".join(f"{name} {scalars[name]:.3f}, " for name in more)
+        + f"{rate * config.data.batch * config.data.crop**2 / 1e6:.2f} Mpixel/s"
     )
-    tf.summary.scalar("train/loss", metrics["total"], step)
-    tf.summary.scalar("train/grad_norm", metrics["grad_norm"], step)
+    pictures.log_step(run, {"step": step, **scalars, "bpp": bpp.tolist(), "psnr": psnr.tolist()})
+    for name, value in scalars.items():
+        tf.summary.scalar(f"train/{name}", value, step)
     for level in range(len(bpp)):
         tf.summary.scalar(f"train/bpp/{level}", bpp[level], step)
-        tf.summary.scalar(f"train/psnr/{level}", 10 * np.log10(255**2 / max(float(mse[level]), 1e-9)), step)
+        tf.summary.scalar(f"train/psnr/{level}", psnr[level], step)
 
 
 def _report(

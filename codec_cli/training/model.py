@@ -105,13 +105,39 @@ def forward(
         The scalar loss, and metrics: ``bpp``, ``mse`` (on [0, 255]) and ``loss`` per level, each float32
         (levels,).
     """
+    original, decoded, bpp = transmit(params, config, images, noise, hard, dtype)
+    return rate_distortion(config, original, decoded, bpp, dtype)
+
+
+def transmit(
+    params: Params,
+    config: Config,
+    images: tf.Tensor,
+    noise: tf.Tensor | None,
+    hard: tf.Tensor | float,
+    dtype: tf.DType = tf.float32,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A batch through both transforms.
+
+    Args:
+        params: All parameters by name.
+        config: The configuration.
+        images: As for :func:`forward`.
+        noise: As for :func:`forward`.
+        hard: As for :func:`forward`.
+        dtype: Precision of the convolutional branches.
+
+    Returns:
+        Originals and decoded images, float32 (batch, height, width, channels), nominally in [0, 1]; bits per
+        pixel, float32 (levels,).
+    """
     levels = len(config.levels.lambdas)
     original = tf.cast(images, tf.float32) / 255.0
     latents = networks.analysis(params, config.transforms, original, dtype)
     batch, height, width, channels = latents.shape
     if config.entropy.kind == "none":
         decoded = _decode(params, config, latents, dtype)
-        return _loss(config, original, decoded, tf.zeros(levels), dtype)
+        return original, decoded, tf.zeros(levels)
     shape = (batch // levels, levels, height, width, channels)
     scaled = tf.reshape(latents, shape) * tf.exp(params["gain/forward"])[:, None, None, :]
     rounded = scaled + tf.stop_gradient(tf.round(scaled) - scaled)
@@ -121,7 +147,7 @@ def forward(
     restored = received * tf.exp(params["gain/inverse"])[:, None, None, :]
     decoded = _decode(params, config, tf.reshape(restored, (batch, height, width, channels)), dtype)
     pixels = float(height * width * config.transforms.stride**2)
-    return _loss(config, original, decoded, tf.reduce_mean(rate, 0) / pixels, dtype)
+    return original, decoded, tf.reduce_mean(rate, 0) / pixels
 
 
 def reconstruct(
@@ -153,10 +179,10 @@ def _decode(params: Params, config: Config, latents: tf.Tensor, dtype: tf.DType)
     return networks.synthesis(params, config.transforms, latents, weights, dtype)
 
 
-def _loss(
+def rate_distortion(
     config: Config, original: tf.Tensor, decoded: tf.Tensor, bpp: tf.Tensor, dtype: tf.DType
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """The scalar loss, and the metrics of :func:`forward`."""
+    """The scalar loss and the metrics of :func:`forward`, from what :func:`transmit` gives."""
     levels = len(config.levels.lambdas)
     distortion = tf.reduce_mean(
         tf.reshape(losses.distortion(config, original, decoded, dtype), (-1, levels)), 0

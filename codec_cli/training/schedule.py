@@ -26,7 +26,8 @@ def scalars(
 
     Returns:
         float32 scalars ``learning_rate``, ``ema``, ``hard`` (1 once the synthesis is to see rounded
-        latents), ``correction1`` and ``correction2`` (after this step).
+        latents), ``correction1`` and ``correction2`` (after this step); and ``adversarial`` (1 once the
+        discriminator takes part) for a configuration that has one.
     """
     optimizer, run = config["optimizer"], config["run"]
     rate, low = optimizer["learning_rate"], optimizer["final_learning_rate"]
@@ -46,4 +47,8 @@ def scalars(
         "hard": float(progress >= run["decoder_rounding"]),
         "learning_rate": rate,
     }
-    return {name: np.asarray(values[name], np.float32) for name in NAMES}
+    names: tuple[str, ...] = NAMES
+    if config.get("adversarial"):
+        values["adversarial"] = float(progress >= config["adversarial"]["start"])
+        names = (*NAMES, "adversarial")
+    return {name: np.asarray(values[name], np.float32) for name in names}
