@@ -61,6 +61,12 @@ def test_published_figures(name, percent):
     assert value == pytest.approx(percent, abs=1)
 
 
+@pytest.mark.parametrize("delta", [bd_rate, bd_psnr])
+def test_curves_apart_may_differ_in_length(delta):
+    with pytest.raises(NoOverlap, match="share no range"):
+        delta([1, 2, 3], [30, 31, 32], [10, 20], [50, 51])
+
+
 def test_order_does_not_matter():
     expected = bd_rate(*BPG, *FACTORIZED)
     order = [3, 0, 7, 1, 6, 2, 5, 4]
@@ -171,5 +177,5 @@ def test_refuses_what_is_no_curve(bpp, quality, text):
 
 def test_says_how_to_get_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.interpolate", None)
-    with pytest.raises(CodecError, match=r"pip install scipy"):
+    with pytest.raises(CodecError, match=r"pip install .codec-cli\[eval\]"):
         bdrate.bd_rate(*BPG, *FACTORIZED)

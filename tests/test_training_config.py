@@ -221,8 +221,9 @@ def test_overrides_that_lead_nowhere(change, reason):
 def test_packaged_configurations(name):
     config = load_config(name)
     assert config.name == name
-    assert config.transforms.stride == 16
-    assert config.levels.usable >= 32
+    if config.transforms.kind == "stages":
+        assert config.transforms.stride == 16
+        assert config.levels.usable >= 32
     assert config.data.path is None  # Comes from the command line: no machine has the same directories.
 
 

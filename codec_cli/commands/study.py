@@ -44,7 +44,7 @@ class _Studies(click.Group):
 def command() -> None:
     """Train and compare small autoencoders.
 
-    The results are a folder. It holds summary.md with tables and pictures, the tables as CSV, pictures as PNG and SVG, and all runs,
-    which `codec train --resume` and `codec study decoders --from` take. What is trained already is not
-    trained again: an interrupted study goes on with the same command.
+    The results are a folder: summary.md with tables and pictures, the tables as CSV, pictures as PNG and SVG,
+    and all runs, which `codec train --resume` and `codec study decoders --from` take. What is trained already
+    is not trained again: an interrupted study goes on with the same command.
     """

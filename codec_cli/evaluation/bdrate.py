@@ -133,7 +133,8 @@ def _mean_gap(x1: _Array, y1: _Array, x2: _Array, y2: _Array, axis: str) -> floa
     """Mean of ``y2 - y1`` over the common range of x."""
     low, high = max(x1[0], x2[0]), min(x1[-1], x2[-1])
     if not low < high:
-        spans = [f"{x[0]:.4g} to {x[-1]:.4g}" for x in ((x1, x2) if axis == "quality" else np.exp((x1, x2)))]
+        ranges = [x if axis == "quality" else np.exp(x) for x in (x1, x2)]
+        spans = [f"{x[0]:.4g} to {x[-1]:.4g}" for x in ranges]
         raise NoOverlap(f"the curves share no range of {axis}: anchor {spans[0]}, test {spans[1]}")
     interpolator = _interpolator()
     area = interpolator(x2, y2).integrate(low, high) - interpolator(x1, y1).integrate(low, high)
@@ -144,5 +145,5 @@ def _interpolator() -> Any:  # noqa: ANN401 - scipy ships no types
     try:
         from scipy.interpolate import PchipInterpolator
     except ImportError as error:
-        raise CodecError("Bjøntegaard deltas need scipy; pip install scipy") from error
+        raise CodecError("Bjøntegaard deltas need scipy: pip install 'codec-cli[eval]'") from error
     return PchipInterpolator

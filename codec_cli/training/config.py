@@ -150,12 +150,12 @@ class Listed(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Listed:
-        image = (self.size, self.size, self.channels)
-        if self._shapes[1] != image:
-            raise ValueError(f"the synthesis gives {self._shapes[1]}, not an image of {image}")
         rows, columns, _ = self.latent_shape
         if rows != columns or self.size % rows:
             raise ValueError(f"the analysis gives {rows}x{columns} positions, which do not divide the image")
+        image = (self.size, self.size, self.channels)
+        if self._shapes[1] != image:
+            raise ValueError(f"the synthesis gives {self._shapes[1]}, not an image of {image}")
         return self
 
 
@@ -295,10 +295,11 @@ class Data(_Section):
     """Where images come from and how crops are drawn.
 
     Attributes:
-        path: Directory of images, searched recursively.
-        dataset: ``tfds:NAME`` instead of a directory.
+        path: Directory of images, searched recursively; or an npz or idx file, or a directory of MNIST's.
+        dataset: ``tfds:NAME`` instead of a path.
         data_dir: Where TensorFlow Datasets keeps its files.
-        validation: Directory of validation images; without it every 20th training image is held out.
+        validation: Where validation images are; without it a source's own, or every 20th file of a
+            directory, or the last images of an array.
         min_scale: Images are downscaled by a random factor from here to 1 before cropping.
         augment: Mirror and transpose crops at random; not for letters and digits.
         cache_patches: Decoded patches kept on disk, so that training does not decode images.
@@ -431,8 +432,7 @@ def load_config(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) 
         return Config.model_validate(tree)
     except ValidationError as error:
         problems = "; ".join(
-            f"{_place_name(item['loc']) or 'configuration'}: {item['msg']}"
-            for item in error.errors()
+            f"{_place_name(item['loc']) or 'configuration'}: {item['msg']}" for item in error.errors()
         )
         raise TrainingError(f"{name_or_path}: {problems}") from error
 

@@ -30,6 +30,8 @@ from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
 
 CENTRE = 1500
+# Latent positions to count symbols at, for transforms of small images.
+LISTED_POSITIONS = 60000
 CARD = "README.md"
 
 
@@ -304,9 +306,11 @@ def export_run(
         )
     params = lite.round_half(state["ema"])
     patches = data.load_patches(config, cache_dir or run / "cache", quiet)
-    # An image of listed transforms gives a symbol or a few for each table, a photograph's patch hundreds.
     is_listed = isinstance(config.transforms, Listed)
-    table_patches = len(patches) if is_listed else table_patches
+    if isinstance(config.transforms, Listed):
+        # A small image gives a symbol or a few for each table, a photograph's patch hundreds.
+        rows, columns, _ = config.transforms.latent_shape
+        table_patches = max(table_patches, LISTED_POSITIONS // (rows * columns))
     chosen = np.random.default_rng(config.seed).permutation(len(patches))[:table_patches]
     arrays = build_tables(config, params, np.stack([patches[i] for i in chosen]), quiet)
     analysis, synthesis = lite.convert(config, params)
@@ -345,7 +349,7 @@ def export_run(
         }
         _write_facts(temporary, facts)
         codec = Codec(zoo.read_info(temporary))
-        validation = _validation(config)
+        validation = data.validation_images(config)
         large = [image for image in validation if min(image.shape[:2]) >= config.transforms.stride]
         agreement = (
             compare_with_tensorflow(codec, config, params, large[: 256 if is_listed else 3]) if large else {}
@@ -368,13 +372,6 @@ def export_run(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return zoo.read_info(target)
-
-
-def _validation(config: Config) -> list[npt.NDArray[np.uint8]]:
-    if config.data.dataset is not None or isinstance(config.transforms, Listed):
-        return list(data.validation_crops(config))
-    files = data.split(config)[1][: config.run.validation_images]
-    return [data.load_image(path, config.transforms.channels) for path in files]
 
 
 def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
