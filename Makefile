@@ -6,6 +6,8 @@ KODAK ?= ../shared/data/kodak
 PHOTOS ?= ../shared/data/photos/train
 VALIDATION ?= ../shared/data/validation
 RUN ?= runs/photo
+MNIST ?= ../shared/data/mnist
+EMNIST ?= ../shared/data/emnist/emnist_bymerge_subset.npz
 BASELINES := tests/data/baselines
 GATE := $(foreach i,04 13 23,$(KODAK)/kodim$(i).png)
 
@@ -62,6 +64,11 @@ baseline: setup ## store new baselines; say in the commit why they changed
 figures: setup ## the README's pictures, from docs/kodak.json
 	$(BIN)/python scripts/figures.py
 
+study: setup ## train and measure the studies of docs/STUDIES.md again (hours); MNIST=DIR, EMNIST=FILE.npz
+	$(BIN)/codec study mnist runs/study-mnist --data $(MNIST)
+	$(BIN)/codec study latents runs/study-latents --data $(MNIST)
+	$(BIN)/codec study decoders runs/study-decoders --data $(EMNIST)
+
 train-photo: setup ## train the photo model (hours); continue with RUN=... and --resume
 	$(BIN)/codec train $(RUN) --config photo --data $(PHOTOS) --validation $(VALIDATION) $(if $(wildcard $(RUN)/checkpoint.npz),--resume,)
 
@@ -80,4 +87,4 @@ clean: ## remove caches and builds; keeps runs and environments
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo browser test test-slow lint bench kodak report gate gate-quick baseline figures train-photo wheel clean
+.PHONY: help setup demo browser test test-slow lint bench kodak report gate gate-quick baseline figures study train-photo wheel clean
