@@ -140,7 +140,7 @@ def test_errors_are_one_line(run, extras, characters, tmp_path):
 def test_latents(run, extras, characters, tmp_path):
     out = tmp_path / "out"
     words = ("study", "latents", out, "--data", characters, "--tiny", "--latent", "20", "--latent", "4")
-    result = run(*words, "--seeds", "2", "--steps", "60")
+    result = run(*words, "--seeds", "2", "--steps", "200")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{out / 'summary.md'}\n"
     text = assert_complete(out)
@@ -172,7 +172,7 @@ def test_latents(run, extras, characters, tmp_path):
     # The same command again trains nothing, other settings are refused.
     before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/checkpoint.npz")}
     assert len(before) == 4
-    assert run(*words, "--seeds", "2", "--steps", "60", "--quiet").stderr == ""
+    assert run(*words, "--seeds", "2", "--steps", "200", "--quiet").stderr == ""
     assert {path: path.stat().st_mtime_ns for path in before} == before
     result = run(*words, "--seeds", "2", "--steps", "50", "--quiet")
     assert result.exit_code == TrainingError.exit_code

@@ -12,7 +12,13 @@ __all__ = ["TINY", "common", "length", "say"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TINY = ("run.steps=20", "run.validate_steps=10", "run.validation_images=8", "data.batch=16")
+TINY = (
+    "run.steps=20",
+    "run.validate_steps=20",
+    "run.validation_images=8",
+    "data.batch=16",
+    "optimizer.warmup_steps=2",
+)
 """Overrides of ``--tiny``: what shows in seconds that everything works."""
 
 _OPTIONS = (

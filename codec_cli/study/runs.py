@@ -55,7 +55,7 @@ class Length:
         if steps is None:
             return config
         # Each validation draws the run's curves, which takes as long as a hundred steps of a small network.
-        every = max(1, -(-steps // 6))
+        every = -(-steps // 6) if steps > 300 else steps
         return config.model_copy(
             update={"run": config.run.model_copy(update={"steps": steps, "validate_steps": every})}
         )
