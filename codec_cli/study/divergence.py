@@ -29,11 +29,15 @@ def plane(originals: Points, decoded: Points, seed: int) -> tuple[Points, Points
         Their places in the plane, each (n, 2).
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     both = np.concatenate([originals, decoded]).astype(np.float32)
     # Perplexity is about the number of neighbours; it must be less than a third of the points.
-    layout = TSNE(perplexity=min(30.0, len(both) / 4), init="pca", random_state=seed, n_jobs=1)
-    places = np.asarray(layout.fit_transform(both), np.float64)
+    layout = TSNE(perplexity=min(30.0, len(both) / 4), init="pca", random_state=seed)
+    # OpenMP's threads wait for each other busily at each of a thousand steps: where other programs want the
+    # cores too, two take many times as long as one.
+    with threadpool_limits(1):
+        places = np.asarray(layout.fit_transform(both), np.float64)
     return places[: len(originals)], places[len(originals) :]
 
 
