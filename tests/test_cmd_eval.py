@@ -305,6 +305,14 @@ def test_bd_rates():
     assert ": none (" in text_table([], figures.means(points), rates)
 
 
+def test_tables_say_why_a_figure_is_missing():
+    small, exact = point(ms_ssim=None), point(psnr=None)
+    heading, *rows = text_table([small, exact], [], []).splitlines()
+    assert "MS-SSIM" in heading
+    assert [row.count("not defined") for row in rows] == [2, 0]
+    assert [row.count("infinite") for row in rows] == [0, 2]
+
+
 def test_columns_without_values_are_left_out():
     with_lpips, without = point(lpips=0.1234), point(image="j")
     assert "LPIPS" not in text_table([without], figures.means([without]), [])

@@ -27,10 +27,12 @@ _METRIC_NAMES = {"psnr_rgb_db": "PSNR", "ms_ssim_db": "MS-SSIM"}
 def text_table(points: Sequence[Point], means: Sequence[Mean], rates: Sequence[BdRate]) -> str:
     """A table in columns: a row for each of ``points``, then the means, then the Bjøntegaard deltas.
 
-    Columns without any value (LPIPS where no weights were given) are left out.
+    LPIPS is left out where it has no value at all: that is so without its weights.
     """
     known = [
-        column for column in _COLUMNS if any(getattr(row, column[0]) is not None for row in (*points, *means))
+        column
+        for column in _COLUMNS
+        if column[0] != "lpips" or any(row.lpips is not None for row in (*points, *means))
     ]
     rows = [["codec", "setting", "image", *(heading for _, heading, _ in known)]]
     rows += [[row.codec, str(row.setting), row.image, *_cells(row, known)] for row in points]
@@ -58,8 +60,14 @@ def csv_text(points: Sequence[Point], means: Sequence[Mean]) -> str:
 
 
 def _cells(row: Point | Mean, columns: Sequence[tuple[str, str, int]]) -> list[str]:
-    values = [(getattr(row, name), digits) for name, _, digits in columns]
-    return ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
+    values = [(name, getattr(row, name), digits) for name, _, digits in columns]
+    return [_missing(row, name) if value is None else f"{value:.{digits}f}" for name, value, digits in values]
+
+
+def _missing(row: Point | Mean, name: str) -> str:
+    """What a figure is that is no number."""
+    exact = name.startswith("psnr") or (name == "ms_ssim_db" and row.ms_ssim is not None)
+    return "infinite" if exact else "not defined"
 
 
 def _rate_line(rate: BdRate) -> str:
