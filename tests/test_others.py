@@ -76,6 +76,12 @@ def test_the_sweep_lies_on_the_scale(codec):
         assert codec.decode(codec.encode(pixels, setting)).shape == pixels.shape
 
 
+def test_noise(codec):
+    """The largest files there are."""
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8)
+    assert codec.decode(codec.encode(noise, codec.scale[-1])).shape == noise.shape
+
+
 def test_settings_are_the_callers_own(codec):
     codec.settings().clear()
     assert len(codec.settings()) == 8

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 from PIL import __version__ as _pillow_version
 
 from codec_cli.errors import CodecError
@@ -104,7 +105,8 @@ class _PillowCodec(OtherCodec):
         file = io.BytesIO()
         try:
             self._load()
-            Image.fromarray(pixels).save(file, self.pillow_format, **self.options(setting))
+            with _large_buffer(pixels):
+                Image.fromarray(pixels).save(file, self.pillow_format, **self.options(setting))
         # KeyError: a format that Pillow does not know; RuntimeError: what plugins raise.
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise CodecError(
@@ -158,6 +160,17 @@ class _PillowCodec(OtherCodec):
             self.plugin.load()
         except ImportError as error:
             raise CodecError(f"needs the package {self.plugin.package}: {INSTALL}") from error
+
+
+@contextmanager
+def _large_buffer(pixels: Pixels) -> Iterator[None]:
+    """Room for all of an optimised JPEG, which Pillow must write at once and takes for smaller than noise is."""
+    before = ImageFile.MAXBLOCK
+    ImageFile.MAXBLOCK = max(before, 2 * pixels.size + 4096)
+    try:
+        yield
+    finally:
+        ImageFile.MAXBLOCK = before
 
 
 def _jpeg(subsampling: str) -> Callable[[int], dict[str, Any]]:
