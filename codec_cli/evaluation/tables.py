@@ -29,11 +29,9 @@ def text_table(points: Sequence[Point], means: Sequence[Mean], rates: Sequence[B
 
     LPIPS is left out where it has no value at all: that is so without its weights.
     """
-    known = [
-        column
-        for column in _COLUMNS
-        if column[0] != "lpips" or any(row.lpips is not None for row in (*points, *means))
-    ]
+    all_rows: list[Point | Mean] = [*points, *means]
+    has_lpips = any(row.lpips is not None for row in all_rows)
+    known = [column for column in _COLUMNS if column[0] != "lpips" or has_lpips]
     rows = [["codec", "setting", "image", *(heading for _, heading, _ in known)]]
     rows += [[row.codec, str(row.setting), row.image, *_cells(row, known)] for row in points]
     rows += [[row.codec, str(row.setting), f"{MEAN} of {row.images}", *_cells(row, known)] for row in means]
