@@ -71,9 +71,7 @@ def synthesis(params: Params, config: Listed, latents: tf.Tensor, dtype: tf.DTyp
     return tf.cast(_apply(config.synthesis, "synthesis", params, x, config.slope), tf.float32) + 0.5
 
 
-def _init(
-    layers: Sequence[Layer], name: str, shape: Shape, rng: np.random.Generator, arrays: Arrays
-) -> None:
+def _init(layers: Sequence[Layer], name: str, shape: Shape, rng: np.random.Generator, arrays: Arrays) -> None:
     for i, layer in enumerate(layers):
         place, out = f"{name}/{i}", after(layer, shape)
         if layer.op in _WEIGHTED:
@@ -103,9 +101,7 @@ def _initial_gain(layer: Layer) -> float:
     return layer.gain * (layer.stride if layer.op == "conv_transpose" else 1)
 
 
-def _weigh(
-    arrays: Arrays, name: str, shape: tuple[int, ...], rng: np.random.Generator, gain: float
-) -> None:
+def _weigh(arrays: Arrays, name: str, shape: tuple[int, ...], rng: np.random.Generator, gain: float) -> None:
     deviation = gain * math.sqrt(2 / math.prod(shape[:-1]))
     arrays[f"{name}/kernel"] = rng.normal(0, deviation, shape).astype(np.float32)
     arrays[f"{name}/bias"] = np.zeros(shape[-1], np.float32)

@@ -164,7 +164,7 @@ class _PillowCodec(OtherCodec):
 
 @contextmanager
 def _large_buffer(pixels: Pixels) -> Iterator[None]:
-    """Room for all of an optimised JPEG, which Pillow writes at once; its own buffer is too small for noise."""
+    """Room for all of an optimised JPEG, written at once: Pillow's own buffer is too small for noise."""
     before = ImageFile.MAXBLOCK
     ImageFile.MAXBLOCK = max(before, 2 * pixels.size + 4096)
     try:
