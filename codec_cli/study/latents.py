@@ -221,7 +221,7 @@ def _flat(images: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(images.reshape(len(images), -1), np.float64)
 
 
-def seeds_mean(points: Sequence[Point], size: int, key: str) -> tuple[float, float]:
-    """Mean and standard deviation over the seeds (0 for one) of a figure of one size."""
+def seeds_mean(points: Sequence[Point], size: int, key: str) -> tuple[float, float | None]:
+    """Mean and standard deviation over the seeds (None for a single one) of a figure of one size."""
     values = [float(point.row[key]) for point in points if point.size == size]
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -143,7 +143,7 @@ def _grid(points: Sequence[Point], sizes: Sequence[int], split: Split) -> dict[s
 def _curve(means: Rows) -> dict[str, bytes]:
     def draw(axes: Sequence[Axes]) -> None:
         error = [row["mse"] for row in means]
-        spread = [row["mse_sd"] for row in means]
+        spread = None if means[0]["mse_sd"] is None else [row["mse_sd"] for row in means]
         pictures.lines(
             axes[0],
             [pictures.Line("MSE", [row["reduction"] for row in means], error, spread)],
