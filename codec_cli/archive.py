@@ -29,10 +29,10 @@ from codec_cli.container import (
     MAX_DIMENSION,
     MAX_METADATA,
     Header,
-    _inflate,
-    _Reader,
-    _varint,
+    Reader,
+    inflate,
     tile_count,
+    varint,
 )
 from codec_cli.container import MAGIC as FILE_MAGIC
 from codec_cli.errors import FormatError, LimitError, VersionError
@@ -111,13 +111,13 @@ def serialize(archive: Archive, tile_pixels: int) -> bytes:
     header, names = archive.header, b""
     if archive.names is not None:
         stream = zlib.compress(SEPARATOR.join(archive.names).encode(), 9)
-        names = _varint(len(stream)) + stream
+        names = varint(len(stream)) + stream
     flags = FLAG_GRAY * bool(header.gray) | FLAG_NAMES * bool(names)
     start = _FIXED.pack(MAGIC, VERSION, header.fingerprint, header.level, flags)
     numbers = (header.width, header.height, len(archive.images))
     segments = [segment for image in archive.images for segment in image]
-    lengths = [_varint(len(segment)) for segment in segments]
-    body = b"".join([start, *map(_varint, numbers), names, *lengths, *segments])
+    lengths = [varint(len(segment)) for segment in segments]
+    body = b"".join([start, *map(varint, numbers), names, *lengths, *segments])
     return body + zlib.crc32(body).to_bytes(CRC_SIZE, "little")
 
 
@@ -131,7 +131,7 @@ def peek(data: bytes) -> tuple[Header, int]:
         VersionError: A later version of the format.
     """
     _check_start(data)
-    header, count, _ = _read_header(_Reader(data))
+    header, count, _ = _read_header(Reader(data))
     return header, count
 
 
@@ -206,7 +206,7 @@ def _check_start(data: bytes) -> None:
         raise FormatError(f"damaged: there is no archive format {version}")
 
 
-def _read_header(reader: _Reader) -> tuple[Header, int, bool]:
+def _read_header(reader: Reader) -> tuple[Header, int, bool]:
     """Return the images' header, their number, and whether names follow."""
     _, _, fingerprint, level, flags = _FIXED.unpack(reader.take(_FIXED.size, "the header"))
     if flags & ~(FLAG_GRAY | FLAG_NAMES):
@@ -224,7 +224,7 @@ def _read_header(reader: _Reader) -> tuple[Header, int, bool]:
 def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Archive, dict[str, int]]:
     check_sum(data)
     body = data[:-CRC_SIZE]
-    reader = _Reader(body)
+    reader = Reader(body)
     header, count, has_names = _read_header(reader)
     sizes = {"header": reader.position}
     pixels = header.width * header.height * count
@@ -250,7 +250,7 @@ def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Archive, dict
 
 
 def _read_names(stream: bytes, count: int) -> tuple[str, ...]:
-    raw = _inflate(stream, "names")
+    raw = inflate(stream, "names")
     if raw.count(SEPARATOR.encode()) != count - 1:  # before millions of names are taken apart
         raise FormatError(f"damaged: there are not {count} names")
     try:

@@ -110,13 +110,13 @@ def serialize(container: Container, tile_pixels: int) -> bytes:
     for kind, raw in enumerate((metadata.icc, metadata.exif, metadata.alpha_png), SECTION_ICC):
         if raw is not None:
             stored = raw if kind == SECTION_ALPHA else zlib.compress(raw, 9)
-            sections += bytes([kind]) + _varint(len(stored)) + stored
+            sections += bytes([kind]) + varint(len(stored)) + stored
     if sections:
         sections += bytes([SECTION_END])
     flags = FLAG_GRAY * bool(header.gray) | FLAG_ALPHA * bool(header.alpha) | FLAG_METADATA * bool(sections)
     start = _FIXED.pack(MAGIC, VERSION, header.fingerprint, header.level, flags)
-    tiles = [part for tile in container.tiles for part in (_varint(len(tile)), tile)]
-    body = b"".join([start, _varint(header.width), _varint(header.height), sections, *tiles])
+    tiles = [part for tile in container.tiles for part in (varint(len(tile)), tile)]
+    body = b"".join([start, varint(header.width), varint(header.height), sections, *tiles])
     return body + zlib.crc32(body).to_bytes(CRC_SIZE, "little")
 
 
@@ -130,7 +130,7 @@ def peek(data: bytes) -> Header:
         VersionError: A later version of the format.
     """
     _check_start(data)
-    return _read_header(_Reader(data))[0]
+    return _read_header(Reader(data))[0]
 
 
 def check_sum(data: bytes) -> None:
@@ -166,7 +166,7 @@ def layout(data: bytes, tile_pixels: int, max_pixels: int) -> dict[str, int]:
 
 
 @dataclass
-class _Reader:
+class Reader:
     """A position in bytes, which never leaves them."""
 
     data: bytes
@@ -174,15 +174,18 @@ class _Reader:
 
     @property
     def left(self) -> int:
+        """Bytes not read yet."""
         return len(self.data) - self.position
 
     def take(self, count: int, what: str) -> bytes:
+        """The next ``count`` bytes; raises FormatError, naming ``what``, if there are fewer."""
         if count > self.left:
             raise FormatError(f"damaged: {what} needs {count} bytes, but {self.left} are left")
         self.position += count
         return self.data[self.position - count : self.position]
 
     def varint(self, what: str) -> int:
+        """The next number; raises FormatError, naming ``what``, if it is not one in its shortest form."""
         value = 0
         for index in range(5):
             byte = self.take(1, what)[0]
@@ -194,7 +197,8 @@ class _Reader:
         raise FormatError(f"damaged: {what} is too large a number")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as unsigned LEB128; raises ValueError beyond :data:`MAX_VARINT`."""
     if not 0 <= value <= MAX_VARINT:
         raise ValueError(f"{value} does not fit a varint")
     encoded = b""
@@ -234,7 +238,7 @@ def _check_start(data: bytes) -> None:
         raise FormatError(f"damaged: there is no format version {version}")
 
 
-def _read_header(reader: _Reader) -> tuple[Header, bool]:
+def _read_header(reader: Reader) -> tuple[Header, bool]:
     """Return the header and whether sections follow it."""
     _, _, fingerprint, level, flags = _FIXED.unpack(reader.take(_FIXED.size, "the header"))
     if flags & ~(FLAG_GRAY | FLAG_ALPHA | FLAG_METADATA):
@@ -249,7 +253,7 @@ def _read_header(reader: _Reader) -> tuple[Header, bool]:
 def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Container, dict[str, int]]:
     check_sum(data)
     body = data[:-CRC_SIZE]
-    reader = _Reader(body)
+    reader = Reader(body)
     header, has_sections = _read_header(reader)
     sizes = {"header": reader.position}
     pixels = header.width * header.height
@@ -269,7 +273,7 @@ def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Container, di
     return Container(header, metadata, tiles), {**sizes, "total": len(data)}
 
 
-def _read_sections(reader: _Reader, alpha: bool, sizes: dict[str, int]) -> Metadata:
+def _read_sections(reader: Reader, alpha: bool, sizes: dict[str, int]) -> Metadata:
     """Read all sections and enter what each of them takes into ``sizes``."""
     bodies: dict[int, bytes] = {}
     last = SECTION_END
@@ -281,7 +285,7 @@ def _read_sections(reader: _Reader, alpha: bool, sizes: dict[str, int]) -> Metad
             raise FormatError("damaged: an alpha plane in an image without alpha")
         name = SECTION_NAMES[kind]
         body = reader.take(reader.varint(f"the length of section {name}"), f"section {name}")
-        bodies[kind] = body if kind == SECTION_ALPHA else _inflate(body, name)
+        bodies[kind] = body if kind == SECTION_ALPHA else inflate(body, name)
         sizes[name] = reader.position - start
         last = kind
     if last == SECTION_END:
@@ -290,7 +294,7 @@ def _read_sections(reader: _Reader, alpha: bool, sizes: dict[str, int]) -> Metad
     return Metadata(bodies.get(SECTION_ICC), bodies.get(SECTION_EXIF), bodies.get(SECTION_ALPHA))
 
 
-def _inflate(stream: bytes, name: str) -> bytes:
+def inflate(stream: bytes, name: str) -> bytes:
     """Inflate exactly one zlib stream of at most MAX_METADATA bytes."""
     inflater = zlib.decompressobj()
     try:

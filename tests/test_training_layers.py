@@ -27,10 +27,10 @@ def run(layer, shape=(6, 4, 3), activation_slope=0.2):
     """A layer's parameters, a random input and its output."""
     rng = np.random.default_rng(2)
     arrays: dict[str, np.ndarray] = {}
-    layers._init([Layer(**layer)], "analysis", shape, rng, arrays)
+    layers.init([Layer(**layer)], "analysis", shape, rng, arrays)
     x = rng.normal(0, 1, (2, *shape)).astype(np.float32)
     params = {name: tf.constant(value) for name, value in arrays.items()}
-    out = layers._apply([Layer(**layer)], "analysis", params, tf.constant(x), activation_slope).numpy()
+    out = layers.apply([Layer(**layer)], "analysis", params, tf.constant(x), activation_slope).numpy()
     assert out.shape[1:] == output_shape([Layer(**layer)], "analysis", shape)
     return arrays, x, out
 

@@ -20,10 +20,10 @@ FORMATS = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's palette, told apart with any colour vision (https://jfly.uni-koeln.de/color/); the markers
 # tell the curves apart in print.
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vPX"
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
 _DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (6, 3)))
-_STYLE: dict[Any, Any] = {"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "codec"}
+STYLE: dict[Any, Any] = {"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "codec"}
 _OURS = "codec:"
 # PSNR over luma and linear MS-SSIM say nothing that their neighbours don't.
 _DRAWN = ("psnr_rgb_db", "ms_ssim_db", "ssim", "lpips")
@@ -71,7 +71,7 @@ def draw(
     panels = len(shown) + bool(costs)
     columns = min(2, panels)
     rows = -(-panels // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4 * columns, 4.6 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for panel, metric in zip(axes, shown, strict=False):
@@ -104,8 +104,8 @@ def _defined(curves: Mapping[str, list[Mapping[str, Any]]], metric: Metric) -> b
 def _look(index: int, name: str) -> dict[str, Any]:
     ours = name.startswith(_OURS)
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
-        "marker": _MARKERS[index % len(_MARKERS)],
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
         "markersize": 5 if ours else 4,
         "linewidth": 2.4 if ours else 1.3,
         "zorder": 3 if ours else 2,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["BLUE", "COLOURS", "MARKERS", "RED", "Line", "grid", "lines", "panels"]
 
 # The same palette, markers and style as the curves of `codec eval`.
-COLOURS: tuple[str, ...] = plots._COLOURS
-MARKERS: str = plots._MARKERS
+COLOURS: tuple[str, ...] = plots.COLOURS
+MARKERS: str = plots.MARKERS
 RED, BLUE = COLOURS[0], COLOURS[1]
 _DPI = 110
 
@@ -67,7 +67,7 @@ def panels(
 
     columns = min(columns, count)
     rows = -(-count // columns)
-    with mpl.rc_context(plots._STYLE):
+    with mpl.rc_context(plots.STYLE):
         figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for panel in axes[count:]:
@@ -107,7 +107,7 @@ def grid(rows: Mapping[str, npt.NDArray[Any]], zoom: float = 1.0) -> dict[str, b
 
     count = max(len(images) for images in rows.values())
     side = 0.42 * zoom
-    with mpl.rc_context(plots._STYLE):
+    with mpl.rc_context(plots.STYLE):
         # The names take as much as three images.
         figure = Figure(figsize=(side * (count + 3), side * len(rows) + 0.1), layout="constrained")
         axes = figure.subplots(len(rows), 1, squeeze=False).flatten()

@@ -33,7 +33,7 @@ def init_discriminator(config: Config) -> Arrays:
     rng = np.random.default_rng([config.seed, 1])
     image = (config.data.crop, config.data.crop, config.transforms.channels)
     arrays: Arrays = {}
-    layers._init(section.layers, PREFIX[:-1], image, rng, arrays)
+    layers.init(section.layers, PREFIX[:-1], image, rng, arrays)
     return {**arrays, UPDATES: np.zeros((), np.float32)}
 
 
@@ -76,7 +76,7 @@ def logits(
     Returns:
         float32 (batch,), positive for originals: the mean over whatever the last layer gives.
     """
-    x = layers._apply(section.layers, PREFIX[:-1], params, tf.cast(images - 0.5, dtype), section.slope)
+    x = layers.apply(section.layers, PREFIX[:-1], params, tf.cast(images - 0.5, dtype), section.slope)
     return tf.reduce_mean(tf.reshape(tf.cast(x, tf.float32), (images.shape[0], -1)), 1)
 
 

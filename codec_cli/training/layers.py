@@ -33,8 +33,8 @@ def init_transforms(config: Listed, rng: np.random.Generator) -> Arrays:
     arrays: Arrays = {}
     image = (config.size, config.size, config.channels)
     latent = output_shape(config.analysis, "analysis", image)
-    _init(config.analysis, "analysis", image, rng, arrays)
-    _init(config.synthesis, "synthesis", latent, rng, arrays)
+    init(config.analysis, "analysis", image, rng, arrays)
+    init(config.synthesis, "synthesis", latent, rng, arrays)
     return arrays
 
 
@@ -50,7 +50,7 @@ def analysis(params: Params, config: Listed, image: tf.Tensor, dtype: tf.DType =
     Returns:
         float32 (batch, rows, columns, latent_channels); one row and column for a dense latent.
     """
-    x = _apply(config.analysis, "analysis", params, tf.cast(image - 0.5, dtype), config.slope)
+    x = apply(config.analysis, "analysis", params, tf.cast(image - 0.5, dtype), config.slope)
     return tf.reshape(tf.cast(x, tf.float32), (-1, *config.latent_shape))
 
 
@@ -68,16 +68,25 @@ def synthesis(params: Params, config: Listed, latents: tf.Tensor, dtype: tf.DTyp
     """
     shape = output_shape(config.analysis, "analysis", (config.size, config.size, config.channels))
     x = tf.cast(tf.reshape(latents, (-1, *shape)), dtype)
-    return tf.cast(_apply(config.synthesis, "synthesis", params, x, config.slope), tf.float32) + 0.5
+    return tf.cast(apply(config.synthesis, "synthesis", params, x, config.slope), tf.float32) + 0.5
 
 
-def _init(layers: Sequence[Layer], name: str, shape: Shape, rng: np.random.Generator, arrays: Arrays) -> None:
+def init(layers: Sequence[Layer], name: str, shape: Shape, rng: np.random.Generator, arrays: Arrays) -> None:
+    """Adds initial parameters of layers.
+
+    Args:
+        layers: One after the other.
+        name: What the parameters' names begin with.
+        shape: Of the input.
+        rng: Source of the weights.
+        arrays: Takes the parameters by name.
+    """
     for i, layer in enumerate(layers):
         place, out = f"{name}/{i}", after(layer, shape)
         if layer.op in _WEIGHTED:
             _weigh(arrays, place, _kernel_shape(layer, shape), rng, _initial_gain(layer))
         elif layer.op == "residual":
-            _init(layer.layers, place, shape, rng, arrays)
+            init(layer.layers, place, shape, rng, arrays)
             if out[-1] != shape[-1]:
                 _weigh(arrays, f"{place}/skip", (1, 1, shape[-1], out[-1]), rng, math.sqrt(0.5))
         if layer.op == "conv_transpose":
@@ -107,7 +116,19 @@ def _weigh(arrays: Arrays, name: str, shape: tuple[int, ...], rng: np.random.Gen
     arrays[f"{name}/bias"] = np.zeros(shape[-1], np.float32)
 
 
-def _apply(layers: Sequence[Layer], name: str, params: Params, x: tf.Tensor, slope: float) -> tf.Tensor:
+def apply(layers: Sequence[Layer], name: str, params: Params, x: tf.Tensor, slope: float) -> tf.Tensor:
+    """Runs layers.
+
+    Args:
+        layers: As given to :func:`init`.
+        name: Likewise.
+        params: All parameters by name.
+        x: (batch, height, width, channels) or (batch, units), in the precision to compute in.
+        slope: Of leaky rectifiers below zero.
+
+    Returns:
+        The output, in the same precision.
+    """
     for i, layer in enumerate(layers):
         place = f"{name}/{i}"
         x = _activate(layer, place, params, _run(layer, place, params, x, slope), slope)
@@ -129,7 +150,7 @@ def _run(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) ->
     if layer.op == "subpixel":  # Shi et al. 2016, arXiv:1609.05158
         return tf.nn.depth_to_space(_conv(params, name, x, 1), layer.factor)
     if layer.op == "residual":  # He et al. 2016, arXiv:1512.03385
-        inner = _apply(layer.layers, name, params, x, slope)
+        inner = apply(layer.layers, name, params, x, slope)
         return inner + (_conv(params, f"{name}/skip", x, 1) if f"{name}/skip/kernel" in params else x)
     if layer.op == "upsample":
         return tf.repeat(tf.repeat(x, layer.factor, 1), layer.factor, 2)
