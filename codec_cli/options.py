@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,7 @@ __all__ = [
     "max_pixels",
     "model",
     "models_dir",
+    "packed",
     "quality",
     "quiet",
     "threads",
@@ -198,6 +199,30 @@ class Batch:
     json: bool
 
 
+def packed(shared: Sequence[Callable[..., Any]], kind: type, name: str) -> Callable[[F], F]:
+    """Adds options to a command, which gets their values as one argument.
+
+    Args:
+        shared: The options and arguments, in the order of the help text.
+        kind: A dataclass with a field for each.
+        name: Of the argument.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def unpacked(**arguments: Any) -> Any:  # noqa: ANN401 - passes on what the command returns
+            values = {field.name: arguments.pop(field.name) for field in fields(kind)}
+            return function(**{name: kind(**values)}, **arguments)
+
+        command: Any = unpacked
+        for option in reversed(shared):
+            command = option(command)
+        result: F = command
+        return result
+
+    return decorate
+
+
 def batch(default_include: str) -> Callable[[F], F]:
     """Adds the options of :class:`Batch`; the command gets them as one argument ``batch``."""
     shared = (
@@ -224,16 +249,4 @@ def batch(default_include: str) -> Callable[[F], F]:
         json_output,
     )
 
-    def decorate(function: F) -> F:
-        @functools.wraps(function)
-        def packed(**arguments: Any) -> Any:  # noqa: ANN401 - passes on what the command returns
-            values = {field.name: arguments.pop(field.name) for field in fields(Batch)}
-            return function(batch=Batch(**values), **arguments)
-
-        command: Any = packed
-        for option in reversed(shared):
-            command = option(command)
-        result: F = command
-        return result
-
-    return decorate
+    return packed(shared, Batch, "batch")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-__all__ = ["TINY", "common", "length", "say"]
+from codec_cli.options import packed
 
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["TINY", "Common", "common"]
 
 TINY = (
     "run.steps=20",
@@ -68,24 +69,61 @@ _OPTIONS = (
 )
 
 
-def common(function: F) -> F:
-    """The argument OUT and the options that all studies have."""
-    command: Any = function
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    result: F = command
-    return result
+@dataclass(frozen=True)
+class Common:
+    """What every study was asked to do.
+
+    Attributes:
+        out: Folder of the results.
+        data: Where the images are.
+        data_dir: Where TensorFlow Datasets keeps its files.
+        steps: Length of each training in steps.
+        epochs: The same in passes over the training images.
+        minutes: Bound on the time of each training.
+        overrides: ``section.field=value`` texts.
+        tiny: A few steps and images.
+        force: Train anew.
+        quiet: Print errors only.
+    """
+
+    out: Path
+    data: str | None
+    data_dir: str | None
+    steps: int | None
+    epochs: float | None
+    minutes: float | None
+    overrides: tuple[str, ...]
+    tiny: bool
+    force: bool
+    quiet: bool
+
+    def require_data(self) -> str:
+        """Where the images are; a usage error if that was not said."""
+        if self.data is None:
+            raise click.UsageError("name images with --data")
+        return self.data
+
+    def options(self) -> dict[str, Any]:
+        """The fields that all studies' ``Options`` have, apart from ``data``."""
+        from codec_cli.study.runs import Length
+
+        if self.steps is not None and self.epochs is not None:
+            raise click.UsageError("give --steps or --epochs, not both")
+        return {
+            "data_dir": self.data_dir,
+            "length": Length(self.steps, self.epochs, self.minutes),
+            "overrides": (*(TINY if self.tiny else ()), *self.overrides),
+            "force": self.force,
+            "quiet": self.quiet,
+        }
+
+    def finish(self, study: Callable[[Path, Any, Callable[[str], None]], Path], chosen: Any) -> None:  # noqa: ANN401
+        """Runs a study, telling what it does on standard error, and prints where its summary is."""
+        say = (lambda _: None) if self.quiet else (lambda line: click.echo(line, err=True))
+        summary = study(self.out, chosen, say)
+        if not self.quiet:
+            click.echo(str(summary))
 
 
-def length(steps: int | None, epochs: float | None, minutes: float | None) -> Any:  # noqa: ANN401 - lazy
-    """What ``--steps``, ``--epochs`` and ``--minutes`` ask for, a ``runs.Length``."""
-    from codec_cli.study.runs import Length
-
-    if steps is not None and epochs is not None:
-        raise click.UsageError("give --steps or --epochs, not both")
-    return Length(steps, epochs, minutes)
-
-
-def say(quiet: bool) -> Callable[[str], None]:
-    """Prints lines on standard error, or nothing."""
-    return (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
+common = packed(_OPTIONS, Common, "common")
+"""The argument OUT and the options that all studies have, as one argument ``common``."""

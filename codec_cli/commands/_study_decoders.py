@@ -70,16 +70,7 @@ from codec_cli.commands import _study
     help="Compare nothing, and fine-tune this run of a study.",
 )
 def command(
-    out: Path,
-    data: str | None,
-    data_dir: str | None,
-    steps: int | None,
-    epochs: float | None,
-    minutes: float | None,
-    overrides: tuple[str, ...],
-    tiny: bool,
-    force: bool,
-    quiet: bool,
+    common: _study.Common,
     latents: tuple[int, ...],
     decoders: tuple[str, ...],
     seeds: int,
@@ -95,30 +86,22 @@ def command(
     """
     if start is not None and fine_tune_on is None:
         raise click.UsageError("--from needs --fine-tune-on")
-    if start is None and data is None:
-        raise click.UsageError("name images with --data")
+    data = common.require_data() if start is None else common.data or ""
     from codec_cli import study
 
     study.require()
     from codec_cli.study import decoders as library
 
     chosen = library.Options(
-        data=data or "",
-        data_dir=data_dir,
+        data=data,
         decoders=decoders or tuple(library.DECODERS),
         latents=tuple(dict.fromkeys(latents)),
         seeds=seeds,
-        length=_study.length(steps, epochs, minutes),
         alone_share=alone_share,
         start=start,
         fine_tune_on=fine_tune_on,
         tune_share=tune_share,
-        overrides=(*(_study.TINY if tiny else ()), *overrides),
-        test_images=100 if tiny else None,
-        force=force,
-        quiet=quiet,
+        test_images=100 if common.tiny else None,
+        **common.options(),
     )
-    run = library.run if start is None else library.tune_only
-    summary = run(out, chosen, _study.say(quiet))
-    if not quiet:
-        click.echo(str(summary))
+    common.finish(library.run if start is None else library.tune_only, chosen)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from codec_cli import options
@@ -41,16 +39,7 @@ from codec_cli.commands import _study
     "--config", default="mnist-latents", show_default=True, help="Configuration: a name, or a JSON file."
 )
 def command(
-    out: Path,
-    data: str | None,
-    data_dir: str | None,
-    steps: int | None,
-    epochs: float | None,
-    minutes: float | None,
-    overrides: tuple[str, ...],
-    tiny: bool,
-    force: bool,
-    quiet: bool,
+    common: _study.Common,
     sizes: tuple[int, ...],
     seeds: int,
     rise: float,
@@ -62,8 +51,7 @@ def command(
     normalised by ink), t-SNE of originals and reconstructions together, and the true bits of rounded and
     range-coded latents.
     """
-    if data is None:
-        raise click.UsageError("name images with --data")
+    data = common.require_data()
     from codec_cli import study
 
     study.require()
@@ -71,18 +59,12 @@ def command(
 
     chosen = library.Options(
         data=data,
-        data_dir=data_dir,
         config=config,
         sizes=tuple(dict.fromkeys(sizes)),
         seeds=seeds,
-        length=_study.length(steps, epochs, minutes),
         rise=rise / 100,
-        shown=10 if tiny else 100,
-        overrides=(*(_study.TINY if tiny else ()), *overrides),
-        test_images=100 if tiny else None,
-        force=force,
-        quiet=quiet,
+        shown=10 if common.tiny else 100,
+        test_images=100 if common.tiny else None,
+        **common.options(),
     )
-    summary = library.run(out, chosen, _study.say(quiet))
-    if not quiet:
-        click.echo(str(summary))
+    common.finish(library.run, chosen)

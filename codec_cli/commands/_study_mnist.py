@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from codec_cli import options
@@ -41,16 +39,7 @@ from codec_cli.commands import _study
     help="Length of each ablation's training, as a share of the main one's; 0 for none.",
 )
 def command(
-    out: Path,
-    data: str | None,
-    data_dir: str | None,
-    steps: int | None,
-    epochs: float | None,
-    minutes: float | None,
-    overrides: tuple[str, ...],
-    tiny: bool,
-    force: bool,
-    quiet: bool,
+    common: _study.Common,
     test_images: int,
     samples: int,
     ablations: float,
@@ -62,8 +51,7 @@ def command(
     learned prior, digits drawn from it with the judgement of a classifier, and what the prior's family, the
     start and the joint training of several rates do.
     """
-    if data is None:
-        raise click.UsageError("name images with --data")
+    data = common.require_data()
     from codec_cli import study
 
     study.require()
@@ -71,16 +59,10 @@ def command(
 
     chosen = library.Options(
         data=data,
-        data_dir=data_dir,
-        length=_study.length(steps, epochs, minutes),
-        test=20 if tiny else test_images,
-        samples=40 if tiny else samples,
+        test=20 if common.tiny else test_images,
+        samples=40 if common.tiny else samples,
         part=ablations,
-        overrides=(*(_study.TINY if tiny else ()), *overrides),
-        judge_epochs=1 if tiny else 6,
-        force=force,
-        quiet=quiet,
+        judge_epochs=1 if common.tiny else 6,
+        **common.options(),
     )
-    summary = library.run(out, chosen, _study.say(quiet))
-    if not quiet:
-        click.echo(str(summary))
+    common.finish(library.run, chosen)
