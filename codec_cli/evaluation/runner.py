@@ -37,9 +37,40 @@ if TYPE_CHECKING:
     from codec_cli.codec import Codec
     from codec_cli.zoo import ModelInfo
 
-__all__ = ["Evaluator", "Result", "Subject", "usable_qualities"]
+__all__ = ["Coder", "Evaluator", "Ours", "Result", "Subject", "usable_qualities"]
 
 Pixels = npt.NDArray[np.uint8]
+
+
+class Coder(Protocol):
+    """What encodes pixels to a complete file and decodes it: one of the other codecs, or :class:`Ours`."""
+
+    def encode(self, pixels: Pixels, setting: int) -> bytes:
+        """Pixels to a file, at the codec's own setting."""
+
+    def decode(self, data: bytes) -> Pixels:
+        """A file to pixels."""
+
+
+@dataclass
+class Ours:
+    """Our codec with the interface of the others.
+
+    Attributes:
+        codec: With a model.
+        max_pixels: The largest image to decode.
+    """
+
+    codec: Codec
+    max_pixels: int
+
+    def encode(self, pixels: Pixels, setting: int) -> bytes:
+        """See :class:`Coder`; the setting is a quality."""
+        return self.codec.encode_picture(Picture(pixels), setting)
+
+    def decode(self, data: bytes) -> Pixels:
+        """See :class:`Coder`."""
+        return self.codec.decode_picture(data, max_pixels=self.max_pixels).pixels
 
 
 @dataclass(frozen=True)
@@ -55,6 +86,21 @@ class Subject:
     name: str
     settings: tuple[int, ...]
     model: ModelInfo | None = None
+
+    def coder(self, models_dir: Path | None, threads: int | None, max_pixels: int) -> Coder:
+        """What encodes and decodes; a model is loaded at its first use.
+
+        Args:
+            models_dir: Searched first for models.
+            threads: Threads of our codec; None for all.
+            max_pixels: The largest image to decode.
+        """
+        if self.model is None:
+            (codec,) = others([self.name])
+            return codec
+        from codec_cli.codec import Codec
+
+        return Ours(Codec(self.model, models_dir=models_dir, threads=threads), max_pixels)
 
     @classmethod
     def ours(cls, model: ModelInfo, qualities: Iterable[int]) -> Subject:
@@ -88,26 +134,6 @@ class Result:
     measured: int = 0
 
 
-class _Coder(Protocol):
-    def encode(self, pixels: Pixels, setting: int) -> bytes: ...
-
-    def decode(self, data: bytes) -> Pixels: ...
-
-
-@dataclass
-class _Ours:
-    """Our codec with the interface of the others."""
-
-    codec: Codec
-    max_pixels: int
-
-    def encode(self, pixels: Pixels, setting: int) -> bytes:
-        return self.codec.encode_picture(Picture(pixels), setting)
-
-    def decode(self, data: bytes) -> Pixels:
-        return self.codec.decode_picture(data, max_pixels=self.max_pixels).pixels
-
-
 @dataclass
 class Evaluator:
     """Measures all subjects on one image after the other. Can be pickled before its first use.
@@ -127,7 +153,7 @@ class Evaluator:
     max_pixels: int = 1 << 28
     lpips_weights: Path | None = None
     cache: Cache | None = None
-    _coders: dict[str, _Coder] = field(default_factory=dict, init=False, repr=False)
+    _coders: dict[str, Coder] = field(default_factory=dict, init=False, repr=False)
     _identities: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _quality: Measure = field(init=False, repr=False)
 
@@ -195,16 +221,10 @@ class Evaluator:
             **self._quality(pixels, decoded),
         )
 
-    def _coder(self, subject: Subject) -> _Coder:
+    def _coder(self, subject: Subject) -> Coder:
         coder = self._coders.get(subject.name)
         if coder is None:
-            if subject.model is None:
-                (coder,) = others([subject.name])
-            else:
-                from codec_cli.codec import Codec
-
-                codec = Codec(subject.model, models_dir=self.models_dir, threads=self.threads)
-                coder = _Ours(codec, self.max_pixels)
+            coder = subject.coder(self.models_dir, self.threads, self.max_pixels)
             # Loading the model is not part of anyone's seconds.
             channels = 3 if subject.model is None else subject.model.channels
             coder.decode(coder.encode(np.zeros((64, 64, channels), np.uint8), subject.settings[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +15,12 @@ from codec_cli.evaluation.equal import SizeSearch
 from codec_cli.evaluation.page.pictures import Comparison, Packed, Shown, pack
 
 if TYPE_CHECKING:
-    from codec_cli.codec import Codec
-    from codec_cli.evaluation.runner import Subject
+    from codec_cli.evaluation.runner import Coder, Subject
 
 __all__ = ["Comparer", "Failure", "Rival", "compare_image"]
 
 Pixels = npt.NDArray[np.uint8]
 _Measure = Callable[[Pixels, Pixels], "dict[str, float | None]"]
-
-
-class _Coder(Protocol):
-    def encode(self, pixels: Pixels, setting: int) -> bytes: ...
-
-    def decode(self, data: bytes) -> Pixels: ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class Rival:
     """
 
     name: str
-    coder: _Coder
+    coder: Coder
     scale: range
     gray: bool = False
 
@@ -50,7 +43,7 @@ class Rival:
 def compare_image(
     image: str,
     pixels: Pixels,
-    ours: tuple[str, _Coder],
+    ours: tuple[str, Coder],
     settings: Iterable[int],
     rivals: Sequence[Rival],
     measure: _Measure,
@@ -97,9 +90,7 @@ def _matched(rival: Rival, pixels: Pixels, sizes: Iterable[int], measure: _Measu
     return [_shown(rival.name, setting, data, pixels, rival.coder, measure) for setting, data in nearest]
 
 
-def _shown(
-    codec: str, setting: int, data: bytes, original: Pixels, coder: _Coder, measure: _Measure
-) -> Shown:
+def _shown(codec: str, setting: int, data: bytes, original: Pixels, coder: Coder, measure: _Measure) -> Shown:
     decoded = coder.decode(data)
     height, width = original.shape[:2]
     bpp = len(data) * 8 / (width * height)
@@ -156,28 +147,10 @@ class Comparer:
             return Failure(name, error)
 
     def _rival(self, subject: Subject) -> Rival:
-        if subject.model is None:
-            from codec_cli.evaluation.others import others
+        coder = subject.coder(self.models_dir, self.threads, self.max_pixels)
+        if subject.model is not None:
+            return Rival(subject.name, coder, range(1, 101), gray=True)
+        from codec_cli.evaluation.others import others
 
-            (codec,) = others([subject.name])
-            return Rival(subject.name, codec, codec.scale)
-        from codec_cli.codec import Codec
-
-        model = Codec(subject.model, models_dir=self.models_dir, threads=self.threads)
-        return Rival(subject.name, _Ours(model, self.max_pixels), range(1, 101), gray=True)
-
-
-@dataclass
-class _Ours:
-    """Our codec with the interface of the others."""
-
-    codec: Codec
-    max_pixels: int
-
-    def encode(self, pixels: Pixels, setting: int) -> bytes:
-        from codec_cli.images import Picture
-
-        return self.codec.encode_picture(Picture(pixels), setting)
-
-    def decode(self, data: bytes) -> Pixels:
-        return self.codec.decode_picture(data, max_pixels=self.max_pixels).pixels
+        (codec,) = others([subject.name])
+        return Rival(subject.name, coder, codec.scale)
