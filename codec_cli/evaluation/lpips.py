@@ -53,7 +53,7 @@ class _Layer:
     pooled: bool  # Whether a 3x3 maximum with stride 2 comes before.
 
 
-_LAYERS = (
+LAYERS = (
     _Layer(11, 4, 2, 3, 64, False),
     _Layer(5, 1, 2, 64, 192, True),
     _Layer(3, 1, 1, 192, 384, True),
@@ -61,8 +61,8 @@ _LAYERS = (
     _Layer(3, 1, 1, 256, 256, False),
 )
 # The package's ScalingLayer: mean and deviation of ImageNet, for values from -1 to 1.
-_SHIFT = (-0.030, -0.088, -0.188)
-_SCALE = (0.458, 0.448, 0.450)
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
 _EPSILON = 1e-10
 # Floats of unrolled windows at a time: bounds the memory, and is large enough for the matrix product.
 _STRIP_FLOATS = 4 << 20
@@ -73,7 +73,7 @@ _MEMO_PIXELS = 1 << 24
 def names_and_shapes() -> dict[str, tuple[int, ...]]:
     """The arrays of a file of weights, all float32: kernels ``(height, width, in, out)``, biases, heads."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for i, layer in enumerate(_LAYERS):
+    for i, layer in enumerate(LAYERS):
         shapes[f"AlexNet_0.Conv_{i}.kernel"] = (layer.size, layer.size, layer.inputs, layer.outputs)
         shapes[f"AlexNet_0.Conv_{i}.bias"] = (layer.outputs,)
         shapes[f"NetLinLayer_{i}.Conv_0.kernel"] = (1, 1, layer.outputs, 1)
@@ -166,9 +166,9 @@ class Lpips:
     def _unit_features(self, image: Pixels) -> Iterator[_Floats]:
         """Of each layer in turn: ``(height, width, channels)``, each position of unit length."""
         steps = np.arange(256, dtype=np.float32) / np.float32(127.5) - 1
-        table = (steps[:, None] - np.array(_SHIFT, np.float32)) / np.array(_SCALE, np.float32)
+        table = (steps[:, None] - np.array(SHIFT, np.float32)) / np.array(SCALE, np.float32)
         x = table[image, np.arange(3)] if image.shape[2] == 3 else table[image[:, :, 0]]
-        for i, layer in enumerate(_LAYERS):
+        for i, layer in enumerate(LAYERS):
             if layer.pooled:
                 x = _pool(x)
             kernel, bias = (self.weights[f"AlexNet_0.Conv_{i}.{part}"] for part in ("kernel", "bias"))

@@ -128,16 +128,16 @@ def _alexnet(
     weights: Mapping[str, npt.NDArray[np.float32]], images: tf.Tensor, dtype: tf.DType
 ) -> list[tf.Tensor]:
     """The outputs of the five rectified convolutions, float32."""
-    x = (images * 2.0 - 1.0 - (-0.030, -0.088, -0.188)) / (0.458, 0.448, 0.450)
+    x = (images * 2.0 - 1.0 - lpips.SHIFT) / lpips.SCALE
     outputs = []
-    for layer, (stride, padding) in enumerate(((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))):
-        if layer in (1, 2):
+    for i, layer in enumerate(lpips.LAYERS):
+        if layer.pooled:
             x = tf.nn.max_pool2d(x, 3, 2, "VALID")
-        kernel = tf.cast(tf.constant(weights[f"AlexNet_0.Conv_{layer}.kernel"]), dtype)
+        kernel = tf.cast(tf.constant(weights[f"AlexNet_0.Conv_{i}.kernel"]), dtype)
         # Padded apart: the CPU kernels for bfloat16 know no explicit padding.
-        x = tf.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        x = tf.nn.conv2d(tf.cast(x, dtype), kernel, stride, "VALID")
-        x = tf.nn.relu(tf.cast(x, tf.float32) + weights[f"AlexNet_0.Conv_{layer}.bias"])
+        x = tf.pad(x, ((0, 0), (layer.padding,) * 2, (layer.padding,) * 2, (0, 0)))
+        x = tf.nn.conv2d(tf.cast(x, dtype), kernel, layer.stride, "VALID")
+        x = tf.nn.relu(tf.cast(x, tf.float32) + weights[f"AlexNet_0.Conv_{i}.bias"])
         outputs.append(x)
     return outputs
 
