@@ -1,5 +1,6 @@
 """codec_cli.files: a write happens completely or not at all."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -13,7 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codec_cli.errors import FormatError, ImageError, LimitError, OutputError
-from codec_cli.files import TEMPORARY_SUFFIX, read_bytes, write_atomic
+from codec_cli.files import TEMPORARY_SUFFIX, atomic_path, read_bytes, scratch, sweep, write_atomic
+
+with contextlib.suppress(ImportError):  # Windows.
+    import fcntl
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,7 +84,8 @@ def test_temporary_name_is_recognisable(tmp_path, monkeypatch):
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (seen.extend(names(tmp_path)), fsync(fd)))
     write_atomic(tmp_path / "out.bin", b"abc", force=False)
-    assert len(seen) == 1
+    assert len(seen) == 2  # The file; and the folder, in which it then has its own name.
+    assert seen[1] == "out.bin"
     assert seen[0].startswith(".out.bin.")
     assert seen[0].endswith(TEMPORARY_SUFFIX)
 
@@ -115,7 +120,7 @@ def test_impossible_name(tmp_path):
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("function", ["open", "fdopen", "fsync"])
+@pytest.mark.parametrize("function", ["open", "write", "fsync"])
 @pytest.mark.parametrize(
     "failure",
     [
@@ -129,9 +134,9 @@ def test_failure_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, function,
     if force:
         path.write_bytes(b"old")
     with monkeypatch.context() as patch:
-        if function == "fdopen":
+        if function == "write":
             # Full at the first byte: the file is there, the write fails.
-            patch.setattr(os, "fdopen", lambda fd, mode: (os.close(fd), raising(failure)())[1])
+            patch.setattr(Path, "write_bytes", raising(failure))
         else:
             patch.setattr(os, function, raising(failure))
         with pytest.raises(OutputError) as error:
@@ -224,6 +229,33 @@ def test_permissions_follow_the_umask(tmp_path, umask, mode):
         os.umask(before)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o400])
+def test_replaced_file_passes_its_permissions_on(tmp_path, mode):
+    path = tmp_path / "out.bin"
+    path.touch()
+    path.chmod(mode)
+    with atomic_path(path, force=True) as temporary:
+        # No more than that while it is written, either.
+        assert stat.S_IMODE(temporary.stat().st_mode) == mode | 0o600
+        temporary.write_bytes(b"abc")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_like_another_file(tmp_path):
+    source, path = tmp_path / "source.png", tmp_path / "out.bin"
+    source.touch()
+    source.chmod(0o4750)
+    os.utime(source, ns=(1_500_000_000_123_456_789, 1_400_000_000_987_654_321))
+    path.touch()
+    write_atomic(path, b"abc", force=True, like=source)
+    facts = path.stat()
+    assert stat.S_IMODE(facts.st_mode) == 0o750  # Not setuid: that goes with a program's content.
+    assert (facts.st_atime_ns, facts.st_mtime_ns) == (1_500_000_000_123_456_789, 1_400_000_000_987_654_321)
+    assert path.read_bytes() == b"abc"
+
+
 def test_race_does_not_overwrite(tmp_path, monkeypatch):
     path = tmp_path / "out.bin"
     fsync = os.fsync
@@ -287,6 +319,160 @@ def test_symbolic_link_is_followed(tmp_path):
         assert link.is_symlink()
         assert target.read_bytes() == data
     assert names(target.parent) == ["out.bin"]
+
+
+def test_others_may_write(tmp_path):
+    path = tmp_path / "out.bin"
+    with atomic_path(path, force=False) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.read_bytes() == b""
+        subprocess.run([sys.executable, "-c", f"open({str(temporary)!r}, 'wb').write(b'abc')"], check=True)
+        assert not path.exists()
+    assert path.read_bytes() == b"abc"
+    assert names(tmp_path) == ["out.bin"]
+
+
+def test_others_may_replace_the_temporary_file(tmp_path):
+    (tmp_path / "other").write_bytes(b"abc")
+    with atomic_path(tmp_path / "out.bin", force=False) as temporary:
+        (tmp_path / "other").rename(temporary)
+    assert (tmp_path / "out.bin").read_bytes() == b"abc"
+    assert names(tmp_path) == ["out.bin"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), OutputError),
+        (FileNotFoundError(errno.ENOENT, "No such file", "source.png"), FileNotFoundError),
+        (FormatError("damaged"), FormatError),
+        (ValueError("a bug"), ValueError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_failure_of_the_writer(tmp_path, failure, expected, force):
+    path = tmp_path / "out.bin"
+    if force:
+        path.write_bytes(b"old")
+    with pytest.raises(expected) as error, atomic_path(path, force) as temporary:  # noqa: PT012
+        temporary.write_bytes(b"half of")
+        raise failure
+    if expected is OutputError:
+        assert one_line(error) == f"{path}: cannot write: No space left on device"
+    assert names(tmp_path) == (["out.bin"] if force else [])
+    assert not force or path.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_pipe_gets_a_copy(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    got = []
+    reader = threading.Thread(target=lambda: got.append(path.read_bytes()))
+    reader.start()
+    with atomic_path(path, force=False) as temporary:
+        assert temporary.parent != tmp_path
+        temporary.write_bytes(b"abc" * 1000)
+    reader.join(10)
+    assert got == [b"abc" * 1000]
+    assert names(tmp_path) == ["pipe"]
+    assert not temporary.exists()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from codec_cli.files import atomic_path
+with atomic_path(Path(sys.argv[1]), force=False) as temporary:
+    temporary.write_bytes(b"half of")
+    print("here", flush=True)
+    sys.stdin.read()
+    os._exit(9)  # As if killed.
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """Writes ``out.bin`` in a process that dies when its standard input ends, and leaves a file behind."""
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, tmp_path / "out.bin"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"here\n"
+        yield process
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_sweep_knows_whose_process_lives(tmp_path, writer):
+    (left,) = names(tmp_path)
+    os.utime(tmp_path / left, (0, 0))  # However old it is.
+    sweep(tmp_path)
+    assert names(tmp_path) == [left]
+    writer.communicate()
+    assert names(tmp_path) == [left]
+    sweep(tmp_path)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_next_write_sweeps(tmp_path, writer):
+    writer.communicate()
+    assert len(names(tmp_path)) == 1
+    write_atomic(tmp_path / "other.bin", b"abc", force=False)
+    assert names(tmp_path) == ["other.bin"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_sweep_without_locks_goes_by_age(tmp_path, monkeypatch):
+    mark = "0123456789abcdef.codec-tmp"
+    (tmp_path / f".old.{mark}").touch()
+    (tmp_path / f".new.{mark}").touch()
+    os.utime(tmp_path / f".old.{mark}", (0, 0))
+    monkeypatch.setattr("fcntl.flock", raising(OSError(errno.ENOLCK, "No locks available")))
+    sweep(tmp_path)
+    assert names(tmp_path) == [f".new.{mark}"]
+
+
+def test_sweep_takes_nothing_else(tmp_path):
+    mark = "0123456789abcdef.codec-tmp"
+    others = (f"a.{mark}", ".a.codec-tmp", f".a.{mark}.png", ".a.0123456789ABCDEF.codec-tmp")
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / f".folder.{mark}").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / f".pipe.{mark}")
+        (tmp_path / f".link.{mark}").symlink_to(tmp_path / "photo.png")
+    before = names(tmp_path)
+    (tmp_path / f".a\nb.{mark}").touch()
+    sweep(tmp_path)
+    assert names(tmp_path) == before
+    sweep(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_swept_away_before_it_was_locked(tmp_path, monkeypatch):
+    flock, calls = fcntl.flock, []
+
+    def late(descriptor, operation):
+        if not calls:  # Another process comes between making and locking.
+            (left,) = names(tmp_path)
+            (tmp_path / left).unlink()
+        calls.append(operation)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    write_atomic(tmp_path / "out.bin", b"abc", force=False)
+    assert calls == [fcntl.LOCK_EX] * 2
+    assert names(tmp_path) == ["out.bin"]
+
+
+def test_scratch():
+    with scratch() as path:
+        path.write_bytes(b"abc")
+    assert not path.parent.exists()
 
 
 def test_socket_is_refused(tmp_path, monkeypatch):

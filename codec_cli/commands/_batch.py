@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import shutil
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from codec_cli.commands import _plan
 from codec_cli.errors import CodecError, LimitError, OutputError
-from codec_cli.files import read_bytes, write_atomic
+from codec_cli.files import atomic_path, read_bytes, scratch, write_atomic
 from codec_cli.options import Batch
 from codec_cli.report import Outcome, Report, debugging, describe, named, one_line, progress
 from codec_cli.workers import WORKER_DIED, each
@@ -25,7 +30,7 @@ class Converted:
     """The result of one conversion.
 
     Attributes:
-        data: All bytes of the output.
+        data: All bytes of the output; or what writes them to the path that it is given (an empty file).
         width: Of the image, in pixels.
         height: Of the image, in pixels.
         warnings: What was lost, one line each.
@@ -33,7 +38,7 @@ class Converted:
         psnr: Of the output against the input, in dB, if it was measured.
     """
 
-    data: bytes
+    data: bytes | Callable[[Path], None]
     width: int
     height: int
     warnings: tuple[str, ...] = ()
@@ -137,13 +142,13 @@ class _Convert:
         source, size = self._source(item)
         suffix = item.target.suffix if item.target is not None else ""
         done = self.verb.convert(source, size, item.label, suffix)
-        _write(item, done.data, self.force)
-        compressed, image = (len(done.data), size) if self.verb.compresses else (size, len(done.data))
+        written = _write(item, done.data, self.force)
+        compressed, image = (written, size) if self.verb.compresses else (size, written)
         return Outcome(
             input=item.input,
             output=item.output,
             input_bytes=size,
-            bytes=len(done.data),
+            bytes=written,
             width=done.width,
             height=done.height,
             bpp=compressed * 8 / (done.width * done.height),
@@ -168,22 +173,39 @@ class _Convert:
         return data, len(data)
 
 
-def _write(item: _plan.Item, data: bytes, force: bool) -> None:
-    if item.target is not None:
-        if item.make_folder:
-            try:
-                item.target.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{item.target.parent}: cannot make: {error.strerror}") from error
+def _write(item: _plan.Item, data: bytes | Callable[[Path], None], force: bool) -> int:
+    """Writes an output and returns its size in bytes."""
+    if item.target is None:
+        return _write_stdout(data)
+    if item.make_folder:
+        try:
+            item.target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{item.target.parent}: cannot make: {error.strerror}") from error
+    if isinstance(data, bytes):
         write_atomic(item.target, data, force)
-        return
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"standard output: cannot write: {error.strerror}") from error
+        return len(data)
+    with atomic_path(item.target, force) as temporary:
+        data(temporary)
+        return temporary.stat().st_size
+
+
+def _write_stdout(data: bytes | Callable[[Path], None]) -> int:
+    with contextlib.ExitStack() as stack:
+        if isinstance(data, bytes):
+            source: BinaryIO = io.BytesIO(data)
+        else:
+            spool = stack.enter_context(scratch())
+            data(spool)
+            source = stack.enter_context(spool.open("rb"))
+        try:
+            shutil.copyfileobj(source, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"standard output: cannot write: {error.strerror}") from error
+        return source.tell()
 
 
 def _failed(item: _plan.Item, error: Exception) -> Outcome:
