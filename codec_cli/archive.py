@@ -1,8 +1,8 @@
 """The archive format, version 1: many images of one size and mode under one header.
 
 A file of a small image is mostly header and checksum. An archive has these once, and a byte or two for each
-image: the length of its segment. Conventions (varints, little-endian) are those of
-:mod:`codec_cli.container`. An archive is, in this order:
+image: the length of its segment. Conventions and the care for hostile bytes are those of
+:mod:`codec_cli.wire`. An archive is, in this order:
 
 * magic (2 bytes ``C0 DA``), version (1), model fingerprint (4), quality level (1), flags (1);
 * width and height of every image and the number of images, three varints;
@@ -11,9 +11,7 @@ image: the length of its segment. Conventions (varints, little-endian) are those
 * the segments themselves, in the same order, as in the file of one image;
 * the CRC-32 of all of the above (4).
 
-All lengths precede all segments, so that one image is found without reading the others. The bytes may be
-hostile: a claimed size is checked against the bytes that are really there before it is used, and inflating
-the names stops at :data:`codec_cli.container.MAX_METADATA`.
+All lengths precede all segments, so that one image is found without reading the others.
 """
 
 import re
@@ -22,20 +20,10 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# The reader of container.py checks each byte that it takes; another one would be another place for bugs.
-from codec_cli.container import (
-    CRC_SIZE,
-    FINGERPRINT_SIZE,
-    MAX_DIMENSION,
-    MAX_METADATA,
-    Header,
-    Reader,
-    inflate,
-    tile_count,
-    varint,
-)
+from codec_cli.container import FINGERPRINT_SIZE, MAX_DIMENSION, Header, tile_count
 from codec_cli.container import MAGIC as FILE_MAGIC
 from codec_cli.errors import FormatError, LimitError, VersionError
+from codec_cli.wire import CRC_SIZE, MAX_METADATA, Reader, crc, inflate, matches, varint
 
 MAGIC = b"\xc0\xda"
 VERSION = 1
@@ -118,7 +106,7 @@ def serialize(archive: Archive, tile_pixels: int) -> bytes:
     segments = [segment for image in archive.images for segment in image]
     lengths = [varint(len(segment)) for segment in segments]
     body = b"".join([start, *map(varint, numbers), names, *lengths, *segments])
-    return body + zlib.crc32(body).to_bytes(CRC_SIZE, "little")
+    return body + crc(body)
 
 
 def peek(data: bytes) -> tuple[Header, int]:
@@ -138,7 +126,7 @@ def peek(data: bytes) -> tuple[Header, int]:
 def check_sum(data: bytes) -> None:
     """Refuse what is no archive or does not match its checksum; raises as :func:`parse`."""
     _check_start(data)
-    if data[-CRC_SIZE:] != zlib.crc32(data[:-CRC_SIZE]).to_bytes(CRC_SIZE, "little"):
+    if not matches(data):
         raise FormatError("damaged: checksum does not match (the archive is truncated or was changed)")
 
 

@@ -1,16 +1,18 @@
-"""The file format, version 1: a header, optional metadata, one segment per tile and a CRC-32.
+"""The file format: a header, optional metadata, one segment per tile and a CRC-32.
 
-Multi-byte integers are little-endian; a *varint* is an unsigned LEB128 number in its shortest form,
-at most 2**32 - 1. A file is, in this order:
+Conventions and the care for hostile bytes are those of :mod:`codec_cli.wire`. A file is, in this order:
 
 * magic (2 bytes ``C0 DC``), version (1), model fingerprint (4), quality level (1), flags (1);
 * width and height, two varints;
 * with flag bit 2: sections of type (1), length (varint) and bytes, types rising, closed by type 0;
-* for each tile in raster order: length (varint) and the bytes of the range coder;
+* version 1: for each tile in raster order: length (varint) and the bytes of the range coder;
+* version 2: for each tile its length (varint) and the CRC-32 of its bytes (4), the CRC-32 of all of the
+  above (4), and then the bytes of all tiles;
 * the CRC-32 of all of the above (4).
 
-The bytes may be hostile: a claimed size is checked against the bytes that are really there before it is
-used, and inflating metadata stops at :data:`MAX_METADATA`.
+Version 1 is written where there is one tile, version 2 where there are several: there damage is confined to
+a tile (:mod:`codec_cli.salvage`), and one tile is found without reading the others. Earlier releases wrote
+version 1 in any case.
 """
 
 import struct
@@ -18,14 +20,14 @@ import zlib
 from dataclasses import dataclass
 
 from codec_cli.errors import FormatError, LimitError, VersionError
+from codec_cli.wire import CRC_SIZE, MAX_METADATA, Reader, crc, inflate, matches, varint
 
 MAGIC = b"\xc0\xdc"
-VERSION = 1
+VERSION_ONE_TILE, VERSION_TILES = 1, 2
+VERSION = VERSION_TILES
+"""The highest that we read."""
 FINGERPRINT_SIZE = 4
-CRC_SIZE = 4
 MAX_DIMENSION = 1 << 24
-MAX_METADATA = 16 << 20
-MAX_VARINT = (1 << 32) - 1  # takes 5 bytes
 FLAG_GRAY, FLAG_ALPHA, FLAG_METADATA = 1, 2, 4
 SECTION_END, SECTION_ICC, SECTION_EXIF, SECTION_ALPHA = 0, 1, 2, 3
 SECTION_NAMES = {SECTION_ICC: "icc", SECTION_EXIF: "exif", SECTION_ALPHA: "alpha"}
@@ -94,17 +96,23 @@ def tile_count(width: int, height: int, tile_pixels: int) -> int:
     return -(-width // tile_pixels) * -(-height // tile_pixels)
 
 
-def serialize(container: Container, tile_pixels: int) -> bytes:
+def serialize(container: Container, tile_pixels: int, version: int | None = None) -> bytes:
     """Write a container as the bytes of a file.
 
     Args:
         container: What to write.
         tile_pixels: Side of a tile in pixels.
+        version: Of the format; by default 1 for one tile and 2 for several. 1 does for any number: so wrote
+            earlier releases.
 
     Raises:
         ValueError: The container can't be written, or not so that it could be read again.
     """
     _check(container, tile_pixels)
+    usual = VERSION_ONE_TILE if len(container.tiles) == 1 else VERSION_TILES
+    version = usual if version is None else version
+    if version not in (usual, VERSION_ONE_TILE):
+        raise ValueError(f"version {version} does not fit {len(container.tiles)} tiles")
     header, metadata = container.header, container.metadata
     sections = b""
     for kind, raw in enumerate((metadata.icc, metadata.exif, metadata.alpha_png), SECTION_ICC):
@@ -114,10 +122,14 @@ def serialize(container: Container, tile_pixels: int) -> bytes:
     if sections:
         sections += bytes([SECTION_END])
     flags = FLAG_GRAY * bool(header.gray) | FLAG_ALPHA * bool(header.alpha) | FLAG_METADATA * bool(sections)
-    start = _FIXED.pack(MAGIC, VERSION, header.fingerprint, header.level, flags)
-    tiles = [part for tile in container.tiles for part in (varint(len(tile)), tile)]
-    body = b"".join([start, varint(header.width), varint(header.height), sections, *tiles])
-    return body + zlib.crc32(body).to_bytes(CRC_SIZE, "little")
+    start = _FIXED.pack(MAGIC, version, header.fingerprint, header.level, flags)
+    head = b"".join([start, varint(header.width), varint(header.height), sections])
+    if version == VERSION_TILES:
+        head += b"".join(varint(len(tile)) + crc(tile) for tile in container.tiles)
+        body = b"".join([head, crc(head), *container.tiles])
+    else:
+        body = b"".join([head, *(part for tile in container.tiles for part in (varint(len(tile)), tile))])
+    return body + crc(body)
 
 
 def peek(data: bytes) -> Header:
@@ -133,10 +145,15 @@ def peek(data: bytes) -> Header:
     return _read_header(Reader(data))[0]
 
 
+def version_of(data: bytes) -> int:
+    """The format's version, as a file says; nothing is checked."""
+    return data[len(MAGIC)]
+
+
 def check_sum(data: bytes) -> None:
     """Refuse what is no file of ours or does not match its checksum; raises as :func:`parse`."""
     _check_start(data)
-    if data[-CRC_SIZE:] != zlib.crc32(data[:-CRC_SIZE]).to_bytes(CRC_SIZE, "little"):
+    if not matches(data):
         raise FormatError("damaged: checksum does not match (the file is truncated or was changed)")
 
 
@@ -165,49 +182,6 @@ def layout(data: bytes, tile_pixels: int, max_pixels: int) -> dict[str, int]:
     return _read(data, tile_pixels, max_pixels)[1]
 
 
-@dataclass
-class Reader:
-    """A position in bytes, which never leaves them."""
-
-    data: bytes
-    position: int = 0
-
-    @property
-    def left(self) -> int:
-        """Bytes not read yet."""
-        return len(self.data) - self.position
-
-    def take(self, count: int, what: str) -> bytes:
-        """The next ``count`` bytes; raises FormatError, naming ``what``, if there are fewer."""
-        if count > self.left:
-            raise FormatError(f"damaged: {what} needs {count} bytes, but {self.left} are left")
-        self.position += count
-        return self.data[self.position - count : self.position]
-
-    def varint(self, what: str) -> int:
-        """The next number; raises FormatError, naming ``what``, if it is not one in its shortest form."""
-        value = 0
-        for index in range(5):
-            byte = self.take(1, what)[0]
-            value |= (byte & 0x7F) << (7 * index)
-            if index and not byte:
-                raise FormatError(f"damaged: {what} is not in its shortest form")
-            if byte < 0x80 and value <= MAX_VARINT:
-                return value
-        raise FormatError(f"damaged: {what} is too large a number")
-
-
-def varint(value: int) -> bytes:
-    """A number as unsigned LEB128; raises ValueError beyond :data:`MAX_VARINT`."""
-    if not 0 <= value <= MAX_VARINT:
-        raise ValueError(f"{value} does not fit a varint")
-    encoded = b""
-    while value >= 0x80:
-        encoded += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return encoded + bytes([value])
-
-
 def _check(container: Container, tile_pixels: int) -> None:
     header, metadata = container.header, container.metadata
     tiles, expected = len(container.tiles), tile_count(header.width, header.height, tile_pixels)
@@ -231,10 +205,10 @@ def _check_start(data: bytes) -> None:
         raise FormatError(f"not a codec file, or cut short (only {len(data)} bytes)")
     if not data.startswith(MAGIC):
         raise FormatError("not a codec file (wrong magic bytes)")
-    version = data[len(MAGIC)]
+    version = version_of(data)
     if version > VERSION:
         raise VersionError(f"format {version} was written by a later version of codec; upgrade")
-    if version < VERSION:
+    if version < VERSION_ONE_TILE:
         raise FormatError(f"damaged: there is no format version {version}")
 
 
@@ -263,14 +237,45 @@ def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Container, di
     metadata = _read_sections(reader, header.alpha, sizes) if has_sections else Metadata()
     tiles_start = reader.position
     count = tile_count(header.width, header.height, tile_pixels)
-    if count > reader.left:  # each takes a byte at least: don't start on what can't be there
-        raise FormatError(f"damaged: {count} tiles do not fit the {reader.left} bytes that are left")
-    tiles = tuple([reader.take(reader.varint("a tile's length"), "a tile") for _ in range(count)])
+    tiles = _read_table(reader, count) if version_of(data) == VERSION_TILES else _read_tiles(reader, count)
     if reader.left:
         raise FormatError(f"damaged: {reader.left} bytes too many after the last tile")
     payload = sum(map(len, tiles))
     sizes |= {"tile_framing": len(body) - tiles_start - payload, "payload": payload, "crc": CRC_SIZE}
     return Container(header, metadata, tiles), {**sizes, "total": len(data)}
+
+
+def _fit(reader: Reader, count: int, least: int) -> None:
+    """Don't start on tiles that can't be there: each takes ``least`` bytes at least."""
+    if count * least > reader.left:
+        raise FormatError(f"damaged: {count} tiles do not fit the {reader.left} bytes that are left")
+
+
+def _read_tiles(reader: Reader, count: int) -> tuple[bytes, ...]:
+    """Version 1: each tile after its length."""
+    _fit(reader, count, 1)
+    return tuple([reader.take(reader.varint("a tile's length"), "a tile") for _ in range(count)])
+
+
+def _read_table(reader: Reader, count: int) -> tuple[bytes, ...]:
+    """Version 2: all lengths and checksums, then all tiles."""
+    if count == 1:
+        raise FormatError(f"damaged: one tile in a file of version {VERSION_TILES}")
+    table = read_table(reader, count)
+    if crc(reader.data[: reader.position]) != reader.take(CRC_SIZE, "the header's checksum"):
+        raise FormatError("damaged: the header's checksum does not match")
+    tiles = tuple([reader.take(length, "a tile") for length, _ in table])
+    for number, (tile, (_, sum_)) in enumerate(zip(tiles, table, strict=True), 1):
+        if crc(tile) != sum_:
+            raise FormatError(f"damaged: the checksum of tile {number} does not match")
+    return tiles
+
+
+def read_table(reader: Reader, count: int) -> list[tuple[int, bytes]]:
+    """The length and the checksum of every tile; raises FormatError where they can't be there."""
+    _fit(reader, count, 1 + CRC_SIZE)
+    what = "a tile's length"
+    return [(reader.varint(what), reader.take(CRC_SIZE, "a tile's checksum")) for _ in range(count)]
 
 
 def _read_sections(reader: Reader, alpha: bool, sizes: dict[str, int]) -> Metadata:
@@ -292,17 +297,3 @@ def _read_sections(reader: Reader, alpha: bool, sizes: dict[str, int]) -> Metada
         raise FormatError("damaged: metadata is announced, but there is none")
     sizes[SECTION_NAMES[last]] += 1  # the closing byte
     return Metadata(bodies.get(SECTION_ICC), bodies.get(SECTION_EXIF), bodies.get(SECTION_ALPHA))
-
-
-def inflate(stream: bytes, name: str) -> bytes:
-    """Inflate exactly one zlib stream of at most MAX_METADATA bytes."""
-    inflater = zlib.decompressobj()
-    try:
-        raw = inflater.decompress(stream, MAX_METADATA + 1)  # one more: too much differs from just enough
-    except zlib.error:
-        raise FormatError(f"damaged: section {name} is no zlib stream") from None
-    if len(raw) > MAX_METADATA:
-        raise FormatError(f"section {name} inflates to more than {MAX_METADATA >> 20} MiB")
-    if not inflater.eof or inflater.unused_data:
-        raise FormatError(f"damaged: section {name} is incomplete or has bytes too many")
-    return raw

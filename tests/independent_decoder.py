@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 MAGIC, ARCHIVE_MAGIC = b"\xc0\xdc", b"\xc0\xda"
-VERSION = ARCHIVE_VERSION = 1
+ONE_TILE, TILES = VERSIONS = 1, 2
+ARCHIVE_VERSION = 1
 SMALLEST_FILE, SMALLEST_ARCHIVE = 16, 17
 MAX_COUNT = 2**24
 MAX_NAME = 255
@@ -99,7 +100,7 @@ def read_container(data, stride, max_pixels=MAX_PIXELS):
     """Returns the header, the sections (by type), the tiles' segments and all parts of the file."""
     require(len(data) >= SMALLEST_FILE, "too short")
     require(data[:2] == MAGIC, "wrong magic")
-    require(data[2] == VERSION, "another version")
+    require(data[2] in VERSIONS, "another version")
     require(int.from_bytes(data[-4:], "little") == zlib.crc32(data[:-4]), "wrong checksum")
     body = Bytes(data[:-4])
     body.take(2, "magic")
@@ -126,10 +127,26 @@ def read_container(data, stride, max_pixels=MAX_PIXELS):
 
     side = TILE * stride
     tiles = -(-width // side) * -(-height // side)
-    segments = [body.take(body.varint("tile length"), "tile") for _ in range(tiles)]
+    if data[2] == ONE_TILE:
+        segments = [body.take(body.varint("tile length"), "tile") for _ in range(tiles)]
+    else:
+        segments = read_tiles(body, tiles)
     require(body.position == len(body.data), "bytes too many")
     parts = [*body.parts, Part(len(data) - 4, len(data), "CRC-32")]
     return Header(fingerprint, level, flags, width, height), sections, segments, parts
+
+
+def read_tiles(body, tiles):
+    """The segments of a file of version 2, each checked."""
+    require(tiles > 1, "one tile in version 2")
+    require(tiles * 5 <= len(body.data) - body.position, "more tiles than bytes")
+    table = [(body.varint("tile length"), body.take(4, "CRC-32 of a tile")) for _ in range(tiles)]
+    head = zlib.crc32(body.data[: body.position]).to_bytes(4, "little")
+    require(body.take(4, "CRC-32 of the head") == head, "wrong checksum of the head")
+    segments = [body.take(length, "tile") for length, _ in table]
+    for segment, (_, expected) in zip(segments, table, strict=True):
+        require(zlib.crc32(segment).to_bytes(4, "little") == expected, "wrong checksum of a tile")
+    return segments
 
 
 # Section 11: archives.

@@ -62,6 +62,10 @@ PICTURES = {
     "factorized-gray-alpha": (FACTORIZED, 5, 23, 41, 2, False),
     "factorized-rgba-metadata": (FACTORIZED, 4, 29, 37, 4, True),
     "factorized-two-tiles": (FACTORIZED, 1, 1040, 40, 3, False),
+    # From here on images of several tiles are files of version 2; those above are of version 1.
+    "context-tiles-metadata": (CONTEXT, 3, 1040, 35, 4, True),
+    "context-tiles-six": (CONTEXT, 0, 1025, 2049, 1, False),
+    "factorized-tiles-gray": (FACTORIZED, 4, 20, 2060, 1, False),
 }
 # Symbols that no picture gives, for the range coder's sake: escapes, extremes, means at their clips. Only
 # the symbols count, not the pixels. Name: (model, level, rows, columns of latents, what).

@@ -35,6 +35,11 @@ GOLDEN_METADATA_CONTAINER = Container(
     Metadata(b"fakeicc", b"exifdata"),
     (b"\xaa", b""),
 )
+# CRC-32 of aa01ff is 0x1fb7df68, of nothing 0.
+GOLDEN_TILES = "c0dc020001020307008108010368dfb71f0000000000" + "1a9fc3aa" + "aa01ff" + "04d99a7d"
+GOLDEN_TILES_CONTAINER = Container(
+    Header(b"\x00\x01\x02\x03", 7, False, False, 1025, 1), Metadata(), (b"\xaa\x01\xff", b"")
+)
 
 
 def varint(value):
@@ -84,7 +89,7 @@ def try_parse(data, tile_pixels=TILE, max_pixels=1 << 30):
         return None
     assert parse(serialize(result, tile_pixels), tile_pixels, max_pixels) == result
     if result.metadata.icc is None and result.metadata.exif is None:
-        assert serialize(result, tile_pixels) == data
+        assert serialize(result, tile_pixels, data[2]) == data
     assert peek(data) == result.header
     return result
 
@@ -122,6 +127,16 @@ class TestRoundTrip:
         assert parse(data, tile_pixels, NO_LIMIT) == original
         assert peek(data) == original.header
         assert peek(data[: container.HEADER_MAX_SIZE].ljust(container.MIN_SIZE)) == original.header
+
+    @settings(deadline=None)
+    @given(containers())
+    def test_earlier_version(self, case):
+        """Releases before version 2 wrote any number of tiles as version 1."""
+        original, tile_pixels = case
+        data = serialize(original, tile_pixels, 1)
+        assert data[2] == 1
+        assert parse(data, tile_pixels, NO_LIMIT) == original
+        assert serialize(original, tile_pixels)[2] == (1 if len(original.tiles) == 1 else 2)
 
     @settings(deadline=None)
     @given(containers())
@@ -206,7 +221,22 @@ class TestGolden:
 
     def test_constants(self):
         assert bytes.fromhex("c0dc") == container.MAGIC
-        assert container.VERSION == 1
+        assert container.VERSION == 2
+
+    def test_tiles_written(self):
+        assert serialize(GOLDEN_TILES_CONTAINER, TILE).hex() == GOLDEN_TILES
+
+    def test_tiles_read(self):
+        assert parse(bytes.fromhex(GOLDEN_TILES), TILE, NO_LIMIT) == GOLDEN_TILES_CONTAINER
+
+    def test_tiles_layout(self):
+        assert layout(bytes.fromhex(GOLDEN_TILES), TILE, NO_LIMIT) == {
+            "header": 12,
+            "tile_framing": 14,
+            "payload": 3,
+            "crc": 4,
+            "total": 33,
+        }
 
 
 class TestSerializeRefuses:
@@ -252,6 +282,11 @@ class TestSerializeRefuses:
         with pytest.raises(ValueError, match="varint"):
             serialize(Container(HEADER, Metadata(), (Huge(),)), TILE)
 
+    @pytest.mark.parametrize(("tiles", "version"), [(1, 2), (1, 0), (2, 3), (2, 0)])
+    def test_version(self, tiles, version):
+        with pytest.raises(ValueError, match=f"version {version} does not fit {tiles} tiles"):
+            serialize(Container(HEADER, Metadata(), (b"x",) * tiles), 5 if tiles == 1 else 4, version)
+
     @pytest.mark.parametrize("tile_pixels", [0, -1])
     def test_tile_size(self, tile_pixels):
         with pytest.raises(ValueError, match="tile_pixels"):
@@ -268,34 +303,62 @@ def test_tile_count(size, expected):
     assert tile_count(*size, TILE) == expected
 
 
-class TestDamage:
-    FILE = serialize(
-        Container(
-            Header(b"abcd", 3, True, True, 1030, 7), Metadata(b"icc", b"exif", b"png"), (b"first", b"second")
-        ),
-        TILE,
-    )
+TWO_TILES = Container(
+    Header(b"abcd", 3, True, True, 1030, 7), Metadata(b"icc", b"exif", b"png"), (b"first", b"second")
+)
 
-    def test_every_byte_changed_to_every_value(self):
-        for index in range(len(self.FILE)):
-            for value in set(range(256)) - {self.FILE[index]}:
-                damaged = bytearray(self.FILE)
+
+class TestDamage:
+    FILE = serialize(TWO_TILES, TILE, 1)
+    both_versions = pytest.mark.parametrize("version", [1, 2])
+
+    @both_versions
+    def test_every_byte_changed_to_every_value(self, version):
+        data = serialize(TWO_TILES, TILE, version)
+        for index in range(len(data)):
+            for value in set(range(256)) - {data[index]}:
+                damaged = bytearray(data)
                 damaged[index] = value
                 with pytest.raises(FormatError):
                     parse(bytes(damaged), TILE, NO_LIMIT)
 
-    def test_every_byte_changed_and_checksum_repaired(self):
-        for index in range(len(self.FILE) - 4):
-            for value in set(range(256)) - {self.FILE[index]}:
-                damaged = bytearray(self.FILE[:-4])
+    @both_versions
+    def test_every_byte_changed_and_checksum_repaired(self, version):
+        data = serialize(TWO_TILES, TILE, version)
+        for index in range(len(data) - 4):
+            for value in set(range(256)) - {data[index]}:
+                damaged = bytearray(data[:-4])
                 damaged[index] = value
                 try_parse(sealed(bytes(damaged)))
 
-    def test_every_truncation(self):
-        for length in range(len(self.FILE)):
-            refuse(self.FILE[:length])
-        for length in range(len(self.FILE) - 4):
-            refuse(sealed(self.FILE[:length]))
+    @both_versions
+    def test_every_truncation(self, version):
+        data = serialize(TWO_TILES, TILE, version)
+        for length in range(len(data)):
+            refuse(data[:length])
+        for length in range(len(data) - 4):
+            refuse(sealed(data[:length]))
+
+    def test_tiles_have_checksums(self):
+        """Each part of a file of several tiles is checked by itself, whatever the whole's checksum says."""
+        good = serialize(TWO_TILES, TILE)
+        body = bytearray(good[:-4])
+        body[-1] ^= 1
+        refuse(sealed(bytes(body)), match="checksum of tile 2")
+        body = bytearray(good[:-4])
+        body[-len(b"first" + b"second")] ^= 1
+        refuse(sealed(bytes(body)), match="checksum of tile 1")
+        head = len(good) - len(b"first" + b"second") - 4
+        for index in range(7, head):
+            body = bytearray(good[:-4])
+            body[index] ^= 1
+            refuse(sealed(bytes(body)))
+        refuse(sealed(good[: head - 4] + bytes(4) + good[head:-4]), match="header's checksum")
+        refuse(sealed(good[:-4] + b"x"), match="1 bytes too many after the last tile")
+
+    def test_one_tile_is_never_version_2(self):
+        head = build()[:-5].replace(b"\xc0\xdc\x01", b"\xc0\xdc\x02") + b"\x01" + sealed(b"x")[1:]
+        refuse(sealed(sealed(head) + b"x"), match="one tile in a file of version 2")
 
     @pytest.mark.parametrize("appended", [b"\0", b"\n", b"1234", bytes(1000)])
     def test_appended_bytes(self, appended):
@@ -354,7 +417,7 @@ class TestStart:
             peek(data)
 
     def test_later_version(self):
-        for version in range(2, 256):
+        for version in range(3, 256):
             data = b"\xc0\xdc" + bytes([version]) + bytes(13)  # what follows is not ours to check
             refuse(data, VersionError, match="written by a later version of codec; upgrade")
             with pytest.raises(VersionError, match="upgrade"):
@@ -501,6 +564,20 @@ class TestHostile:
     @pytest.mark.parametrize("length", [2, 5, 127, 128, 16384, 1 << 31, (1 << 32) - 1])
     def test_segment_beyond_the_file(self, length):
         refuse(build(rest=varint(length) + b"x"), match=f"a tile needs {length} bytes, but 1 are left")
+
+    def test_table_that_can_not_be_there(self):
+        start = b"\xc0\xdc\x02abcd\x03\x00"
+        tracemalloc.start()
+        try:
+            refuse(sealed(start + varint(1 << 24) * 2 + bytes(1000)), match="268435456 tiles do not fit")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1 << 20
+        table = (varint((1 << 32) - 1) + bytes(4)) * 2
+        refuse(
+            sealed(sealed(start + varint(1025) + b"\x01" + table) + b"xyz"), match="needs 4294967295 bytes"
+        )
 
     def test_second_segment_takes_the_checksum(self):
         size = varint(2000) + varint(4)

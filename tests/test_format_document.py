@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 from make_golden import GOLDEN_ARCHIVES, file_of_image
 from PIL import Image
 
-from codec_cli import archive, container, context, entropy, transforms, zoo
+from codec_cli import archive, container, context, entropy, transforms, wire, zoo
 from codec_cli import codec as codec_module
 from codec_cli.codec import Codec
 from codec_cli.errors import CodecError, FormatError
@@ -91,11 +91,11 @@ def written(value):
 
 
 def test_the_constants_are_those_of_the_code():
-    modules = (container, entropy, context, transforms, zoo, codec_module)
+    modules = (container, wire, entropy, context, transforms, zoo, codec_module)
     stated = {
         name.strip("`"): value.strip("`") for name, value, _ in rows(between("constants", "end of constants"))
     }
-    assert len(stated) == 29
+    assert len(stated) == 30
     for name, value in stated.items():
         assert {written(getattr(module, name)) for module in modules if hasattr(module, name)} == {value}, (
             name
@@ -388,10 +388,20 @@ def containers(draw):
         body += bytes([kind]) + varint(len(content), draw(EXCESS)) + content
     body += b"\0" * (bool(kinds) or draw(st.booleans()))
     tiles = min(-(-width // 1024) * -(-height // 1024), 6) + draw(st.sampled_from([0, 0, 0, 0, -1, 1]))
-    for _ in range(tiles):
-        content = draw(st.binary(max_size=3))
-        body += varint(len(content) + draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1])), draw(EXCESS)) + content
-    return resealed(body + bytes(4))
+    contents = [draw(st.binary(max_size=3)) for _ in range(tiles)]
+    lengths = [
+        varint(len(content) + draw(st.sampled_from([0, 0, 0, 0, 0, 0, 1])), draw(EXCESS))
+        for content in contents
+    ]
+    if draw(st.booleans()):
+        body += b"".join(length + content for length, content in zip(lengths, contents, strict=True))
+        return resealed(body + bytes(4))
+    body = body[:2] + b"\x02" + body[3:]
+    wrong = draw(st.sampled_from([None] * 8 + list(range(tiles + 1))))
+    for number, (length, content) in enumerate(zip(lengths, contents, strict=True)):
+        body += length + (bytes(4) if number == wrong else zlib.crc32(content).to_bytes(4, "little"))
+    body += bytes(4) if wrong == tiles else zlib.crc32(body).to_bytes(4, "little")
+    return resealed(body + b"".join(contents) + bytes(4))
 
 
 @settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])

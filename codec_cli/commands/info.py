@@ -111,7 +111,7 @@ def _inspect(zoo: Zoo, name: str) -> tuple[dict[str, Any], int]:
         "levels": info.levels if info else None,
         "quality": info.quality_of_level(header.level) if info and header.level < info.levels else None,
         "bpp": round(len(data) * 8 / pixels, 4),
-        "format_version": container.VERSION if count is None else archive.VERSION,
+        "format_version": container.version_of(data) if count is None else archive.VERSION,
         "parts": parts,
         "crc_ok": crc_ok,
         "error": error,
