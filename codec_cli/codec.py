@@ -11,9 +11,7 @@
 
 from __future__ import annotations
 
-import io
-import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -21,19 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_cli import container
+from codec_cli.alpha import decode_alpha, encode_alpha
+from codec_cli.decoding import TileDecoder
 from codec_cli.errors import FormatError, ImageError
-from codec_cli.images import Picture, load_picture
+from codec_cli.images import Picture
 from codec_cli.loading import Loaded
 from codec_cli.quantize import nearest
-from codec_cli.transforms import (
-    Floats,
-    Pixels,
-    analyse,
-    available_threads,
-    grid,
-    latent_size,
-    synthesise,
-)
+from codec_cli.tiles import Grid, Source, latents_of, source_of, to_channels
+from codec_cli.transforms import Floats, Pixels, available_threads
 from codec_cli.zoo import DEFAULT_MODEL, ModelInfo, Zoo
 
 Latents = Floats
@@ -134,26 +127,23 @@ class Codec:
             return picture.pixels
         return np.concatenate([picture.pixels, picture.alpha[:, :, None]], 2)
 
-    def latents(self, pixels: npt.NDArray[np.uint8]) -> Iterator[Latents]:
+    def latents(self, pixels: Pixels | Source) -> Iterator[Latents]:
         """Latents of every tile in raster order, without gain: the same for all levels.
 
         Args:
-            pixels: uint8 (height, width, channels).
+            pixels: uint8 (height, width, channels), or a source of such pixels.
 
         Yields:
             float32 (rows, columns, latent_channels), at most 64x64 positions.
         """
-        size, (height, width) = self.info.size, pixels.shape[:2]
+        source = source_of(pixels)
+        size, (height, width, _) = self.info.size, source.shape
         if size is not None and (height, width) != (size, size):
             raise ImageError(
                 f"the model {self.info.name} codes images of {size}x{size} only, this one is "
                 f"{width}x{height}; choose another with --model"
             )
-        loaded = self._load(self.info)
-        stride, halo = self.info.stride, int(self.info.facts["analysis_halo"])
-        planes = _to_channels(pixels, self.info.channels)
-        for tile in _tiles(pixels.shape[0], pixels.shape[1], stride):
-            yield analyse(loaded.analysis, planes, tile, stride, halo, loaded.gain.shape[1])
+        yield from latents_of(self._load(self.info), source)
 
     def encode_picture(
         self,
@@ -176,7 +166,7 @@ class Codec:
             A whole compressed file.
         """
         level = self.level_of(quality) if level is None else level
-        return self.pack(picture, self._searched(picture.pixels, level, effort), level, effort)
+        return self.pack(picture, self._searched(source_of(picture.pixels), level, effort), level, effort)
 
     def level_of(self, quality: int | None) -> int:
         """The model's level of a quality, 1 to 100 or None for the model's default."""
@@ -185,28 +175,28 @@ class Codec:
             raise ValueError("quality must be within 1..100")
         return self.info.level_of_quality(chosen)
 
-    def _searched(self, pixels: npt.NDArray[np.uint8], level: int, effort: int) -> Iterator[Latents]:
+    def _searched(self, source: Source, level: int, effort: int) -> Iterator[Latents]:
         """Latents of every tile, refined for this level where the effort asks for it."""
-        latents, steps = self.latents(pixels), EFFORT_STEPS.get(effort)
-        return latents if steps is None else self.refined(pixels, latents, level, steps)
+        latents, steps = self.latents(source), EFFORT_STEPS.get(effort)
+        return latents if steps is None else self.refined(source, latents, level, steps)
 
     def segments(
-        self, pixels: npt.NDArray[np.uint8], level: int, effort: int = DEFAULT_EFFORT
+        self, pixels: Pixels | Source, level: int, effort: int = DEFAULT_EFFORT
     ) -> tuple[bytes, ...]:
         """Codes an image without anything around it: what an archive holds of each.
 
         Args:
-            pixels: uint8 (height, width, channels), 1 or 3 channels.
+            pixels: uint8 (height, width, channels), 1 or 3 channels; or a source of such pixels.
             level: A usable level of the model.
             effort: See :meth:`encode_picture`.
 
         Returns:
             The range coder's segment of each tile, in raster order.
         """
-        return self._coded(self._searched(pixels, level, effort), level, effort)
+        return self.coded(self._searched(source_of(pixels), level, effort), level, effort)
 
     def refined(
-        self, pixels: npt.NDArray[np.uint8], latents: Iterable[Latents], level: int, steps: int
+        self, pixels: Pixels | Source, latents: Iterable[Latents], level: int, steps: int
     ) -> Iterator[Latents]:
         """Latents refined for these pixels at this level (see :mod:`codec_cli.training.refine`).
 
@@ -220,11 +210,12 @@ class Codec:
         from codec_cli.training.refine import Refiner
 
         refiner = Refiner(self.info)
-        stride, planes = self.info.stride, _to_channels(pixels, self.info.channels)
-        places = _tiles(pixels.shape[0], pixels.shape[1], stride)
-        for (top, left, bottom, right), latent in zip(places, latents, strict=True):
-            shown = planes[top * stride : bottom * stride, left * stride : right * stride]
-            yield refiner(shown, latent, level, steps)
+        stride, source = self.info.stride, source_of(pixels)
+        grid = Grid.of(*source.shape[:2], stride)
+        # A tile's latents come first, so a source of rows holds its pixels by then.
+        for latent, tile in zip(latents, grid.tiles(), strict=True):
+            shown = source.cut(*(edge * stride for edge in tile))
+            yield refiner(to_channels(shown, self.info.channels), latent, level, steps)
 
     def pack(
         self, picture: Picture, latents: Iterable[Latents], level: int, effort: int = DEFAULT_EFFORT
@@ -240,25 +231,46 @@ class Codec:
         Returns:
             A whole compressed file.
         """
-        info = self.info
-        tiles = self._coded(latents, level, effort)
-        height, width, channels = picture.pixels.shape
-        alpha_png = None
-        if picture.alpha is not None and not (picture.alpha == 255).all():
-            alpha_png = _encode_alpha(picture.alpha)
-        return container.serialize(
-            container.Container(
-                container.Header(
-                    info.fingerprint, level, channels == 1, picture.alpha is not None, width, height
-                ),
-                container.Metadata(picture.icc, picture.exif, alpha_png),
-                tiles,
-            ),
-            info.tile_pixels,
+        return self.assemble(
+            picture.pixels.shape,
+            picture.alpha is not None,
+            container.Metadata(picture.icc, picture.exif, encode_alpha(picture.alpha)),
+            self.coded(latents, level, effort),
+            level,
         )
 
-    def _coded(self, latents: Iterable[Latents], level: int, effort: int) -> tuple[bytes, ...]:
-        """Quantizes and codes the latents of every tile to the range coder's segments."""
+    def assemble(
+        self,
+        shape: tuple[int, ...],
+        alpha: bool,
+        metadata: container.Metadata,
+        segments: tuple[bytes, ...],
+        level: int,
+    ) -> bytes:
+        """Makes a file of what was coded.
+
+        Args:
+            shape: (height, width, channels) of the image without alpha.
+            alpha: Whether it has an alpha plane.
+            metadata: ICC profile, EXIF and the alpha plane's PNG.
+            segments: From :meth:`coded` or :meth:`segments`.
+            level: With which they were coded.
+
+        Returns:
+            A whole compressed file.
+        """
+        (height, width, channels), info = shape, self.info
+        header = container.Header(info.fingerprint, level, channels == 1, alpha, width, height)
+        return container.serialize(container.Container(header, metadata, segments), info.tile_pixels)
+
+    def coded(
+        self, latents: Iterable[Latents], level: int, effort: int = DEFAULT_EFFORT
+    ) -> tuple[bytes, ...]:
+        """Quantizes and codes the latents of every tile to the range coder's segments.
+
+        Raises:
+            ValueError: The level or effort is out of range.
+        """
         loaded = self._load(self.info)
         if effort not in EFFORT_STRENGTH:
             raise ValueError("effort must be within 1..9")
@@ -292,13 +304,12 @@ class Codec:
         Raises:
             CodecError: See :meth:`decode`.
         """
-        loaded, parsed = self._open(data, max_pixels)
-        header = parsed.header
-        alpha = _decode_alpha(parsed.metadata.alpha_png, header, name) if header.alpha else None
-        pixels = self._decode_pixels(loaded, header, parsed.tiles)
-        return Picture(pixels, alpha, parsed.metadata.icc, parsed.metadata.exif)
+        parsed = self.open(data, max_pixels)
+        header, metadata = parsed.header, parsed.metadata
+        alpha = decode_alpha(metadata.alpha_png, header, name) if header.alpha else None
+        return Picture(self.pixels(header, parsed.tiles), alpha, metadata.icc, metadata.exif)
 
-    def pixels(self, header: container.Header, segments: Iterable[bytes]) -> Pixels:
+    def pixels(self, header: container.Header, segments: Sequence[bytes]) -> Pixels:
         """Decodes an image from its segments alone, the opposite of :meth:`segments`.
 
         Args:
@@ -312,7 +323,11 @@ class Codec:
             FormatError: A segment is damaged, or the header does not fit the model.
             ModelError: The model is not here.
         """
-        return self._decode_pixels(self._load(self.model_for(header)), header, segments)
+        return self.tiles(header, segments).pixels()
+
+    def tiles(self, header: container.Header, segments: Sequence[bytes]) -> TileDecoder:
+        """What decodes an image's tiles one by one; arguments and errors as of :meth:`pixels`."""
+        return TileDecoder(self._load(self.model_for(header)), header, segments)
 
     def model_for(self, header: container.Header) -> ModelInfo:
         """The model that decodes a file with this header.
@@ -331,116 +346,14 @@ class Codec:
             raise FormatError(f"damaged: the model codes images of {info.size}x{info.size} only")
         return info
 
-    def _open(self, data: bytes, max_pixels: int) -> tuple[Loaded, container.Container]:
-        """Checks a file as far as can be done before entropy decoding, and finds its model."""
+    def open(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:
+        """Checks a file as far as can be done before entropy decoding; errors as of :meth:`decode`."""
         # First, so that a damaged file is not taken for one of a foreign model.
         container.check_sum(data)
         info = self.model_for(container.peek(data))
-        parsed = container.parse(data, info.tile_pixels, max_pixels)
-        return self._load(info), parsed
+        return container.parse(data, info.tile_pixels, max_pixels)
 
     def symbols(self, data: bytes) -> list[npt.NDArray[np.int16]]:
         """The decoded symbols of every tile, int16 (height, width, latent_channels), in raster order."""
-        loaded, parsed = self._open(data, DEFAULT_MAX_PIXELS)
-        header = parsed.header
-        tiles = _tiles(header.height, header.width, loaded.info.stride)
-        return [
-            loaded.entropy.decode(segment, tile[2] - tile[0], tile[3] - tile[1], header.level)
-            for segment, tile in zip(parsed.tiles, tiles, strict=True)
-        ]
-
-    @staticmethod
-    def _decode_pixels(loaded: Loaded, header: container.Header, tiles: Iterable[bytes]) -> Pixels:
-        info = loaded.info
-        stride, halo = info.stride, int(info.facts["synthesis_halo"])
-        size = latent_size(header.height, header.width, stride)
-        rows = grid(*size)
-        segments = iter(tiles)
-        scale = loaded.inverse_gain[header.level]
-        weights = np.ascontiguousarray(loaded.level_weights[header.level][None])
-        out = np.empty((header.height, header.width, 1 if header.gray else 3), np.uint8)
-        # Symbols of a row of tiles, and of the rows above and below: what a halo can reach.
-        bands: dict[int, npt.NDArray[np.int16]] = {}
-
-        def band(index: int) -> npt.NDArray[np.int16]:
-            if index not in bands:
-                decoded = [
-                    loaded.entropy.decode(next(segments), bottom - top, right - left, header.level)
-                    for top, left, bottom, right in rows[index]
-                ]
-                bands[index] = decoded[0] if len(decoded) == 1 else np.concatenate(decoded, 1)
-            return bands[index]
-
-        for r, row in enumerate(rows):
-            reach = range(max(0, r - 1), min(len(rows), r + 2))
-            plane = np.concatenate([band(index) for index in reach], 0) if len(reach) > 1 else band(r)
-            latents = _dequantiser(plane, rows[reach[0]][0][0], scale)
-            for tile in row:
-                image = synthesise(
-                    loaded.synthesis, latents, tile, size, stride, halo, weights, info.channels
-                )
-                top, left = tile[0] * stride, tile[1] * stride
-                target = out[top : top + image.shape[0], left : left + image.shape[1]]
-                target[:] = _from_channels(image[: target.shape[0], : target.shape[1]], target.shape[2])
-            bands.pop(r - 1, None)
-        return out
-
-
-def _tiles(height: int, width: int, stride: int) -> list[tuple[int, int, int, int]]:
-    """All tiles of an image in raster order, in latent positions."""
-    return [tile for row in grid(*latent_size(height, width, stride)) for tile in row]
-
-
-def _dequantiser(
-    plane: npt.NDArray[np.int16], first_row: int, scale: Floats
-) -> Callable[[int, int, int, int], Floats]:
-    def latents(top: int, left: int, bottom: int, right: int) -> Floats:
-        return plane[top - first_row : bottom - first_row, left:right].astype(np.float32) * scale
-
-    return latents
-
-
-def _to_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Gray to R'G'B' for a colour model; colour does not fit a gray model."""
-    if pixels.shape[2] == channels:
-        return pixels
-    if channels == 3:
-        return np.repeat(pixels, 3, 2)
-    raise ImageError("the model codes gray images only; choose another with --model")
-
-
-def _from_channels(image: Pixels, channels: int) -> Pixels:
-    """R'G'B' back to gray: the mean of the channels, rounded half up."""
-    if image.shape[2] == channels:
-        return image
-    if channels == 3:
-        return np.repeat(image, 3, 2)
-    gray: Pixels = ((image.astype(np.uint16).sum(2, keepdims=True) * 2 + 3) // 6).astype(np.uint8)
-    return gray
-
-
-def _encode_alpha(alpha: npt.NDArray[np.uint8]) -> bytes:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(alpha)).save(stream, "PNG", optimize=True)
-    return stream.getvalue()
-
-
-def _decode_alpha(png: bytes | None, header: container.Header, name: str) -> npt.NDArray[np.uint8]:
-    """The alpha plane; its PNG header is checked before any pixel is decoded."""
-    if png is None:
-        return np.full((header.height, header.width), 255, np.uint8)
-    start = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBB", header.width, header.height, 8, 0)
-    if png[: len(start)] != start:
-        raise FormatError("damaged: the alpha plane does not fit the image")
-    # Chunks that could turn the plane or add transparency have no place in it.
-    if b"eXIf" in png or b"tRNS" in png:
-        raise FormatError("damaged: the alpha plane has chunks that it must not have")
-    try:
-        plane = load_picture(png, name, header.width * header.height, keep_metadata=False)
-    except ImageError as error:
-        raise FormatError("damaged: the alpha plane is not decodable") from error
-    if plane.pixels.shape != (header.height, header.width, 1) or plane.alpha is not None:
-        raise FormatError("damaged: the alpha plane does not fit the image")
-    return plane.pixels[:, :, 0]
+        parsed = self.open(data)
+        return list(self.tiles(parsed.header, parsed.tiles).all_symbols())

@@ -94,11 +94,9 @@ class Loaded:
     @cached_property
     def analysis(self) -> Session:
         """The analysis transform."""
-        self.info.read(ANALYSIS)
-        return Session(self.info.path / ANALYSIS, self._threads)
+        return Session(self.info.read(ANALYSIS), self.info.path / ANALYSIS, self._threads)
 
     @cached_property
     def synthesis(self) -> Session:
         """The synthesis transform."""
-        self.info.read(SYNTHESIS)
-        return Session(self.info.path / SYNTHESIS, self._threads)
+        return Session(self.info.read(SYNTHESIS), self.info.path / SYNTHESIS, self._threads)

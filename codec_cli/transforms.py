@@ -20,6 +20,8 @@ from codec_cli.errors import ModelError
 TILE = 64
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+Plane = npt.NDArray[np.uint8]
+Rectangle = tuple[int, int, int, int]  # (top, left, bottom, right)
 
 
 def available_threads() -> int:
@@ -48,16 +50,26 @@ def _native_stderr_muted() -> Iterator[None]:
 
 
 class Session:
-    """One LiteRT model that runs at any size."""
+    """One LiteRT model that runs at any size.
 
-    def __init__(self, path: Path, threads: int) -> None:
+    Args:
+        content: Of the model's file. Not its path: what runs is what was checked, whatever happens to the
+            file meanwhile.
+        path: Where it came from, for messages.
+        threads: Processor threads.
+
+    Raises:
+        ModelError: LiteRT can't load it.
+    """
+
+    def __init__(self, content: bytes, path: Path, threads: int) -> None:
         self._path = path
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise ModelError("LiteRT is missing; install it with: pip install ai-edge-litert") from error
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._inputs = sorted(self._interpreter.get_input_details(), key=lambda item: -len(item["shape"]))
             self._output: int = self._interpreter.get_output_details()[0]["index"]
         except (ValueError, RuntimeError, IndexError) as error:
@@ -87,28 +99,21 @@ class Session:
             raise ModelError(f"{self._path}: the transform does not fit the model's description")
 
 
-def grid(height: int, width: int) -> list[list[tuple[int, int, int, int]]]:
-    """Tiles of a latent plane: rows of (top, left, bottom, right), each at most 64x64."""
-    return [
-        [(top, left, min(top + TILE, height), min(left + TILE, width)) for left in range(0, width, TILE)]
-        for top in range(0, height, TILE)
-    ]
-
-
 def latent_size(height: int, width: int, stride: int) -> tuple[int, int]:
     """Latent positions of an image, rounded up."""
     return -(-height // stride), -(-width // stride)
 
 
-def _grown(tile: tuple[int, int, int, int], halo: int, height: int, width: int) -> tuple[int, int, int, int]:
+def _grown(tile: Rectangle, halo: int, height: int, width: int) -> Rectangle:
     top, left, bottom, right = tile
     return max(0, top - halo), max(0, left - halo), min(height, bottom + halo), min(width, right + halo)
 
 
 def analyse(
     session: Session,
-    pixels: Pixels,
-    tile: tuple[int, int, int, int],
+    pixels: Callable[[int, int, int, int], Pixels],
+    size: tuple[int, int],
+    tile: Rectangle,
     stride: int,
     halo: int,
     latent_channels: int,
@@ -117,8 +122,10 @@ def analyse(
 
     Args:
         session: The analysis transform.
-        pixels: uint8 (height, width, channels), the whole image. Beyond its right and lower edge the last
-            pixels are repeated up to a multiple of the stride.
+        pixels: Gives uint8 (rows, columns, channels) of a rectangle (top, left, bottom, right) in pixels,
+            less where that goes beyond the right or lower edge of the image. There the last pixels are
+            repeated up to a multiple of the stride.
+        size: (height, width) of the whole image.
         tile: (top, left, bottom, right) in latent positions.
         stride: Pixels per latent position.
         halo: Latent positions that the transform sees on each side.
@@ -127,9 +134,8 @@ def analyse(
     Returns:
         float32 (bottom - top, right - left, latent_channels), without gain.
     """
-    height, width = pixels.shape[:2]
-    top, left, bottom, right = _grown(tile, halo, *latent_size(height, width, stride))
-    region = pixels[top * stride : bottom * stride, left * stride : right * stride]
+    top, left, bottom, right = _grown(tile, halo, *latent_size(*size, stride))
+    region = pixels(top * stride, left * stride, bottom * stride, right * stride)
     missing = ((bottom - top) * stride - region.shape[0], (right - left) * stride - region.shape[1])
     if any(missing):
         region = np.pad(region, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
@@ -142,7 +148,7 @@ def analyse(
 def synthesise(
     session: Session,
     latents: Callable[[int, int, int, int], Floats],
-    tile: tuple[int, int, int, int],
+    tile: Rectangle,
     size: tuple[int, int],
     stride: int,
     halo: int,

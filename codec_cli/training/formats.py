@@ -227,7 +227,7 @@ def load(path: Path, name: str) -> Callable[[npt.NDArray[np.float32]], npt.NDArr
         A function of float32 (1, height, width, channels).
     """
     if name == "tflite":
-        return Session(path, 1)
+        return Session(path.read_bytes(), path, 1)
     if name == "keras":
         model = tf.keras.models.load_model(path, compile=False)
         return lambda value: model(tf.constant(value)).numpy()
