@@ -327,7 +327,11 @@ class Codec:
 
     def tiles(self, header: container.Header, segments: Sequence[bytes]) -> TileDecoder:
         """What decodes an image's tiles one by one; arguments and errors as of :meth:`pixels`."""
-        return TileDecoder(self._load(self.model_for(header)), header, segments)
+        return TileDecoder(self.loaded_for(header), header, segments)
+
+    def loaded_for(self, header: container.Header) -> Loaded:
+        """The model that decodes a file with this header, in memory; errors as of :meth:`model_for`."""
+        return self._load(self.model_for(header))
 
     def model_for(self, header: container.Header) -> ModelInfo:
         """The model that decodes a file with this header.

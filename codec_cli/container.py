@@ -173,6 +173,23 @@ def parse(data: bytes, tile_pixels: int, max_pixels: int) -> Container:
     return _read(data, tile_pixels, max_pixels)[0]
 
 
+def read_start(reader: Reader, max_pixels: int, lost: list[str]) -> Metadata:
+    """Read what precedes the tiles of a damaged file, and leave out sections that do not inflate.
+
+    Args:
+        reader: At the start of the file; afterwards at the tiles.
+        max_pixels: The most pixels that the image may claim to have.
+        lost: Gets a line for each section that is left out.
+
+    Raises:
+        FormatError: The tiles can't be found.
+        LimitError: The image is larger than ``max_pixels``.
+    """
+    header, has_sections = _read_header(reader)
+    _check_pixels(header, max_pixels)
+    return _read_sections(reader, header.alpha, {}, lost) if has_sections else Metadata()
+
+
 def layout(data: bytes, tile_pixels: int, max_pixels: int) -> dict[str, int]:
     """Count the bytes of each part of a file; takes and raises the same as :func:`parse`.
 
@@ -230,10 +247,7 @@ def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Container, di
     reader = Reader(body)
     header, has_sections = _read_header(reader)
     sizes = {"header": reader.position}
-    pixels = header.width * header.height
-    if pixels > max_pixels:
-        size = f"{header.width} x {header.height} = {pixels} pixels"
-        raise LimitError(f"the image claims {size}, the limit is {max_pixels} (--max-pixels raises it)")
+    _check_pixels(header, max_pixels)
     metadata = _read_sections(reader, header.alpha, sizes) if has_sections else Metadata()
     tiles_start = reader.position
     count = tile_count(header.width, header.height, tile_pixels)
@@ -243,6 +257,13 @@ def _read(data: bytes, tile_pixels: int, max_pixels: int) -> tuple[Container, di
     payload = sum(map(len, tiles))
     sizes |= {"tile_framing": len(body) - tiles_start - payload, "payload": payload, "crc": CRC_SIZE}
     return Container(header, metadata, tiles), {**sizes, "total": len(data)}
+
+
+def _check_pixels(header: Header, max_pixels: int) -> None:
+    pixels = header.width * header.height
+    if pixels > max_pixels:
+        size = f"{header.width} x {header.height} = {pixels} pixels"
+        raise LimitError(f"the image claims {size}, the limit is {max_pixels} (--max-pixels raises it)")
 
 
 def _fit(reader: Reader, count: int, least: int) -> None:
@@ -278,8 +299,13 @@ def read_table(reader: Reader, count: int) -> list[tuple[int, bytes]]:
     return [(reader.varint(what), reader.take(CRC_SIZE, "a tile's checksum")) for _ in range(count)]
 
 
-def _read_sections(reader: Reader, alpha: bool, sizes: dict[str, int]) -> Metadata:
-    """Read all sections and enter what each of them takes into ``sizes``."""
+def _read_sections(
+    reader: Reader, alpha: bool, sizes: dict[str, int], lost: list[str] | None = None
+) -> Metadata:
+    """Read all sections and enter what each of them takes into ``sizes``.
+
+    With ``lost``, sections that do not inflate are left out and named there.
+    """
     bodies: dict[int, bytes] = {}
     last = SECTION_END
     while (kind := reader.take(1, "a section's type")[0]) != SECTION_END:
@@ -290,7 +316,12 @@ def _read_sections(reader: Reader, alpha: bool, sizes: dict[str, int]) -> Metada
             raise FormatError("damaged: an alpha plane in an image without alpha")
         name = SECTION_NAMES[kind]
         body = reader.take(reader.varint(f"the length of section {name}"), f"section {name}")
-        bodies[kind] = body if kind == SECTION_ALPHA else inflate(body, name)
+        try:
+            bodies[kind] = body if kind == SECTION_ALPHA else inflate(body, name)
+        except FormatError:
+            if lost is None:
+                raise
+            lost.append(f"{name.upper()} is damaged and left out")
         sizes[name] = reader.position - start
         last = kind
     if last == SECTION_END:

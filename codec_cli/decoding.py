@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from codec_cli.container import Header
     from codec_cli.loading import Loaded
 
-__all__ = ["Region", "TileDecoder"]
+__all__ = ["Region", "Symbols", "TileDecoder"]
 
 Symbols = npt.NDArray[np.int16]
 

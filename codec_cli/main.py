@@ -24,6 +24,7 @@ COMMANDS = (
     "pack",
     "unpack",
     "info",
+    "verify",
     "models",
     "eval",
     "train",

@@ -1,0 +1,132 @@
+"""Is a compressed file, or an archive of many images, whole? And how near is it to its original?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codec_cli import archive
+from codec_cli.alpha import decode_alpha
+from codec_cli.errors import CodecError, FormatError, ImageError
+from codec_cli.packing import Unpacker
+
+if TYPE_CHECKING:
+    from codec_cli.codec import Codec
+
+__all__ = ["Checked", "check", "compare", "original_of"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that is whole.
+
+    Attributes:
+        width: Of the image, or of each image, in pixels.
+        height: Likewise.
+        images: How many there are; None for a file of one image.
+        model: Name of the model that decodes it.
+        level: Quality level of the model.
+        psnr: Against the original, in dB, over R'G'B' or gray; ``inf`` if equal, None if not measured.
+    """
+
+    width: int
+    height: int
+    images: int | None
+    model: str
+    level: int
+    psnr: float | None = None
+
+
+def check(codec: Codec, data: bytes, *, decode: bool, max_pixels: int) -> Checked:
+    """Checks the bytes of a file or archive.
+
+    Args:
+        codec: Knows the models.
+        data: All bytes.
+        decode: Decode everything, pixels too; otherwise checksums, structure and model are checked.
+        max_pixels: The most pixels that it may claim to have.
+
+    Raises:
+        CodecError: It is no file of ours, is damaged, needs a model that is not here, or is too large.
+    """
+    if archive.is_archive(data):
+        unpacker = Unpacker(data, codec, max_pixels=max_pixels)
+        for index in range(len(unpacker) if decode else 0):
+            unpacker[index]  # decodes it
+        header, count = unpacker.archive.header, len(unpacker)
+        return Checked(header.width, header.height, count, unpacker.info.name, header.level)
+    parsed = codec.open(data, max_pixels)
+    header = parsed.header
+    if decode:
+        for _ in codec.tiles(header, parsed.tiles).bands():
+            pass
+        if header.alpha:
+            decode_alpha(parsed.metadata.alpha_png, header, "alpha plane")
+    return Checked(header.width, header.height, None, codec.model_for(header).name, header.level)
+
+
+def compare(codec: Codec, data: bytes, original: Path, *, max_pixels: int) -> Checked:
+    """Decodes a file and compares it with the image that it was made of.
+
+    Args:
+        codec: Knows the models.
+        data: All bytes of a file of one image.
+        original: The image file.
+        max_pixels: The most pixels of either.
+
+    Raises:
+        FormatError: As :func:`check`, or it is not an image of the original's size and mode.
+        ImageError: The original can't be read.
+    """
+    from codec_cli.evaluation.metrics import psnr
+    from codec_cli.images import load_picture
+
+    if archive.is_archive(data):
+        raise FormatError("an archive of several images can't be compared with one; unpack it first")
+    checked = check(codec, data, decode=False, max_pixels=max_pixels)
+    decoded = codec.decode_picture(data, max_pixels=max_pixels)
+    source = load_picture(original, str(original), max_pixels, keep_metadata=False)
+    if decoded.pixels.shape != source.pixels.shape:
+        ours, theirs = (_shape(picture.pixels.shape) for picture in (decoded, source))
+        raise FormatError(f"it decodes to {ours}, but {original} is {theirs}")
+    return replace(checked, psnr=psnr(source.pixels, decoded.pixels))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    """Size and mode of an image, for people."""
+    height, width, channels = shape
+    return f"{width}x{height} {'gray' if channels == 1 else 'RGB'}"
+
+
+def original_of(path: Path, below: Path, originals: Path, suffixes: Iterable[str]) -> Path:
+    """The image that a compressed file was made of, by its name.
+
+    Args:
+        path: Of the compressed file.
+        below: Folder that it was found in, or its parent.
+        originals: An image file, or a folder that is laid out like ``below``.
+        suffixes: Of images, in lower case.
+
+    Raises:
+        ImageError: There is none.
+        CodecError: There are several.
+    """
+    if not originals.is_dir():
+        return originals
+    place = originals / path.relative_to(below)
+    known = set(suffixes)
+    try:
+        near = sorted(
+            other
+            for other in place.parent.iterdir()
+            if other.stem == place.stem and other.suffix.lower() in known
+        )
+    except OSError:
+        near = []
+    if not near:
+        raise ImageError(f"no original {place.stem}.* in {place.parent}")
+    if len(near) > 1:
+        raise CodecError(f"several originals: {', '.join(other.name for other in near)} in {place.parent}")
+    return near[0]
