@@ -21,7 +21,16 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from codec_cli.errors import CodecError, ImageError, LimitError, OutputError
 from codec_cli.metadata import ORIENTATION, kept_exif, kept_icc, printable, save_options
 
-__all__ = ["OUTPUT_SUFFIXES", "Picture", "input_suffixes", "load_picture", "save_picture"]
+__all__ = [
+    "OUTPUT_SUFFIXES",
+    "Picture",
+    "has_frames",
+    "input_suffixes",
+    "load_picture",
+    "opened_image",
+    "output_format",
+    "save_picture",
+]
 
 Array = npt.NDArray[np.uint8]
 Source = Path | str | bytes | bytearray | memoryview | IO[bytes]
@@ -46,6 +55,8 @@ _WRITERS = {
 OUTPUT_SUFFIXES = tuple(_WRITERS)
 _NO_ALPHA = ("JPEG", "BMP", "PPM")
 _NO_METADATA = ("BMP", "PPM")
+FRAMES_NOTE = "only the first of several frames is kept"
+REDUCED_NOTE = "16-bit input reduced to 8 bits"
 
 # Tried first: Image.preinit() registers these, and importing the other plugins takes a while.
 _COMMON_FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF")
@@ -74,7 +85,13 @@ class Picture:
     warnings: tuple[str, ...] = ()
 
 
-def load_picture(source: Source, name: str, max_pixels: int, keep_metadata: bool = True) -> Picture:
+def load_picture(
+    source: Source,
+    name: str,
+    max_pixels: int,
+    keep_metadata: bool = True,
+    formats: tuple[str, ...] | None = None,
+) -> Picture:
     """Reads an image in any format that Pillow reads, upright and reduced to 8 bits.
 
     16-bit gray is divided by 257 and rounded; Pillow itself reduces 16-bit colour, to the upper byte.
@@ -86,6 +103,7 @@ def load_picture(source: Source, name: str, max_pixels: int, keep_metadata: bool
         name: What messages call the image.
         max_pixels: The most pixels (width * height) to accept, checked before pixels are decoded.
         keep_metadata: Whether to keep the ICC profile and EXIF. The EXIF orientation is always applied.
+        formats: Pillow's names of the only formats to try; None for all that it reads.
 
     Returns:
         The picture; see :class:`Picture` for shapes and ranges.
@@ -94,9 +112,24 @@ def load_picture(source: Source, name: str, max_pixels: int, keep_metadata: bool
         ImageError: The source can't be read, is not an image, or is damaged or truncated.
         LimitError: The image has more than ``max_pixels`` pixels.
     """
+    with opened_image(source, name, max_pixels, formats) as image:
+        return _read(image, name, max_pixels, keep_metadata)
+
+
+@contextlib.contextmanager
+def opened_image(
+    source: Source, name: str, max_pixels: int, formats: tuple[str, ...] | None = None
+) -> Iterator[Image.Image]:
+    """Opens an image as :func:`load_picture` does (arguments and errors are the same) without its pixels.
+
+    Yields:
+        What Pillow knows from the header, of at most ``max_pixels`` pixels. Whatever the ``with`` block
+        raises is told as a failure to read the image.
+    """
     try:
-        with _pillow_settings(max_pixels), _opened(source) as stream:
-            return _read(stream, name, max_pixels, keep_metadata)
+        with _pillow_settings(max_pixels), _opened(source) as stream, _identify(stream, formats) as image:
+            _check_size(image, name, max_pixels)
+            yield image
     except CodecError:
         raise
     except Image.DecompressionBombError as error:
@@ -136,20 +169,14 @@ def save_picture(
         OutputError: The suffix is unknown, or the format can't hold this picture (alpha that is not opaque
             everywhere in JPEG, BMP or PNM, colour in ``.pgm``, too many pixels for JPEG or WebP).
     """
-    suffix = ".png" if suffix in ("", ".") else "." + suffix.lower().lstrip(".")
+    pixels, alpha = picture.pixels, picture.alpha
+    transparent = alpha is not None and alpha.min(initial=255) < 255
+    suffix, kind = output_format(suffix, pixels.shape[2], transparent, name)
     label = f"{name}: " if name else ""
-    kind = _WRITERS.get(suffix)
-    if kind is None:
-        raise OutputError(f"{label}unknown image suffix {suffix}; choose one of {', '.join(OUTPUT_SUFFIXES)}")
     if quality is not None and not 1 <= quality <= 100:
         raise OutputError(f"{label}quality {quality} is not within 1 to 100")
-    pixels, alpha = picture.pixels, picture.alpha
-    if alpha is not None and kind in _NO_ALPHA:
-        if alpha.min(initial=255) < 255:
-            raise OutputError(f"{label}{suffix} cannot hold alpha; choose .png")
+    if kind in _NO_ALPHA:
         alpha = None
-    if suffix == ".pgm" and pixels.shape[2] != 1:
-        raise OutputError(f"{label}.pgm cannot hold colour; choose .ppm or .png")
     if suffix == ".ppm" and pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     options: dict[str, Any] = {
@@ -176,6 +203,33 @@ def save_picture(
     except Exception as error:  # Pillow has no common type for what a format can't hold.
         raise OutputError(f"{label}cannot be written as {suffix} ({_reason(error)}); choose .png") from error
     return file.getvalue()
+
+
+def output_format(suffix: str, channels: int, transparent: bool, name: str | None = None) -> tuple[str, str]:
+    """Checks that a format can hold a picture.
+
+    Args:
+        suffix: As for :func:`save_picture`.
+        channels: 1 (gray) or 3.
+        transparent: Whether there is alpha that is not opaque everywhere.
+        name: What messages call the file.
+
+    Returns:
+        The suffix in lower case with its dot, and Pillow's name of the format.
+
+    Raises:
+        OutputError: See :func:`save_picture`.
+    """
+    suffix = ".png" if suffix in ("", ".") else "." + suffix.lower().lstrip(".")
+    label = f"{name}: " if name else ""
+    kind = _WRITERS.get(suffix)
+    if kind is None:
+        raise OutputError(f"{label}unknown image suffix {suffix}; choose one of {', '.join(OUTPUT_SUFFIXES)}")
+    if transparent and kind in _NO_ALPHA:
+        raise OutputError(f"{label}{suffix} cannot hold alpha; choose .png")
+    if suffix == ".pgm" and channels != 1:
+        raise OutputError(f"{label}.pgm cannot hold colour; choose .ppm or .png")
+    return suffix, kind
 
 
 @functools.lru_cache(maxsize=1)
@@ -234,29 +288,29 @@ def _opened(source: Source) -> Iterator[IO[bytes]]:
         yield source if source.seekable() else io.BytesIO(source.read())
 
 
-def _identify(stream: IO[bytes]) -> Image.Image:
+def _identify(stream: IO[bytes], formats: tuple[str, ...] | None) -> Image.Image:
     Image.preinit()
     if stream.seek(0, os.SEEK_END) == 0:
         raise ValueError("the file is empty")
+    if formats is not None:
+        return Image.open(stream, formats=formats)
     try:
         return Image.open(stream, formats=_COMMON_FORMATS)
     except UnidentifiedImageError:
         return Image.open(stream, formats=[f for f in _allowed_formats() if f not in _COMMON_FORMATS])
 
 
-def _read(stream: IO[bytes], name: str, max_pixels: int, keep_metadata: bool) -> Picture:
+def _read(image: Image.Image, name: str, max_pixels: int, keep_metadata: bool) -> Picture:
     notes: list[str] = []
-    with _identify(stream) as image:
-        _check_size(image, name, max_pixels)
-        if _has_frames(image):
-            notes.append("only the first of several frames is kept")
-        layout = repr((getattr(image, "tile", None) or [])[:4])  # Gone once the pixels are there.
-        image.load()
-        _check_size(image, name, max_pixels)  # An icon's or animation's true size may appear only now.
-        pixels, alpha = _samples(image, layout, notes)
-        orientation = _orientation(image)
-        icc = kept_icc(image, pixels.shape[2], notes) if keep_metadata else None
-        exif = kept_exif(image, notes) if keep_metadata else None
+    if has_frames(image):
+        notes.append(FRAMES_NOTE)
+    layout = repr((getattr(image, "tile", None) or [])[:4])  # Gone once the pixels are there.
+    image.load()
+    _check_size(image, name, max_pixels)  # An icon's or animation's true size may appear only now.
+    pixels, alpha = _samples(image, layout, notes)
+    orientation = _orientation(image)
+    icc = kept_icc(image, pixels.shape[2], notes) if keep_metadata else None
+    exif = kept_exif(image, notes) if keep_metadata else None
     pixels = _upright(pixels, orientation)
     alpha = None if alpha is None else _upright(alpha, orientation)
     return Picture(pixels, alpha, icc, exif, tuple(notes))
@@ -282,7 +336,8 @@ def _reason(error: Exception) -> str:
     return printable(str(error))[:200] or type(error).__name__
 
 
-def _has_frames(image: Image.Image) -> bool:
+def has_frames(image: Image.Image) -> bool:
+    """Whether an image file holds more than one picture."""
     if image.format == "PSD":
         return False  # Its "frames" are layers; what we load is their composite.
     try:
@@ -301,7 +356,7 @@ def _samples(image: Image.Image, layout: str, notes: list[str]) -> tuple[Array, 
     key = image.info.get("transparency") if mode in ("1", "L", "RGB") or mode.startswith("I") else None
     maximum = re.search(r"', (\d+)\)", layout) if image.format == "PPM" else None
     if mode.startswith("I") or re.search(r";1[26]|SGI16", layout) or (maximum and int(maximum[1]) > 255):
-        notes.append("16-bit input reduced to 8 bits")
+        notes.append(REDUCED_NOTE)
     if mode == "F":
         notes.append("floating-point input reduced to 8 bits")
         return _float_samples(image), None
