@@ -11,6 +11,10 @@
 ``force``              ``--force``: overwrite
 ``quiet``, ``verbose`` ``--quiet``, ``--verbose``: how much to tell
 ``json_output``        ``--json``: for scripts
+``manifest``           ``--manifest``: a JSON line for each file
+``resume``             ``--resume``: leave out what is done
+``preserve``           ``--preserve``: outputs get the inputs' times and permissions
+``delete_source``      ``--delete-source``: remove inputs, once outputs were decoded and compared
 ``batch``              all that ``compress`` and ``decompress`` share, as one :class:`Batch`
 =====================  ==================================================================
 
@@ -36,18 +40,22 @@ __all__ = [
     "MODELS_DIR_VARIABLE",
     "Batch",
     "batch",
+    "delete_source",
     "examples",
     "exclude",
     "force",
     "include",
     "jobs",
     "json_output",
+    "manifest",
     "max_pixels",
     "model",
     "models_dir",
     "packed",
+    "preserve",
     "quality",
     "quiet",
+    "resume",
     "threads",
     "verbose",
 ]
@@ -164,6 +172,27 @@ verbose = click.option("--verbose", is_flag=True, help="Print more about each fi
 json_output = click.option(
     "--json", is_flag=True, help="Print one JSON object for scripts. [default: lines of text]"
 )
+manifest = click.option(
+    "--manifest",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="Write a line of JSON for each file as it is finished; with --resume, lines are added. "
+    "[default: none]",
+)
+resume = click.option(
+    "--resume",
+    is_flag=True,
+    help="Skip inputs whose output is whole and not older than they are. [default: off]",
+)
+preserve = click.option(
+    "--preserve", is_flag=True, help="Give each output the times and permissions of its input. [default: off]"
+)
+delete_source = click.option(
+    "--delete-source",
+    is_flag=True,
+    help="Delete each input after its output was written, read back, decoded and compared with it; keep it, "
+    "with a warning, if more was lost than this is made to lose. [default: off]",
+)
 
 
 @dataclass(frozen=True)
@@ -183,6 +212,10 @@ class Batch:
         quiet: Errors only.
         verbose: More about each file.
         json: One JSON object instead of lines.
+        manifest: Where a line of JSON for each file goes, or None.
+        resume: Skip what is done.
+        preserve: Outputs get times and permissions of their inputs.
+        delete_source: Remove inputs whose outputs were decoded and compared with them.
     """
 
     paths: tuple[str, ...]
@@ -197,6 +230,10 @@ class Batch:
     quiet: bool
     verbose: bool
     json: bool
+    manifest: Path | None
+    resume: bool
+    preserve: bool
+    delete_source: bool
 
 
 def packed(shared: Sequence[Callable[..., Any]], kind: type, name: str) -> Callable[[F], F]:
@@ -243,10 +280,14 @@ def batch(default_include: str) -> Callable[[F], F]:
         max_pixels,
         threads,
         jobs,
+        resume,
+        preserve,
+        delete_source,
         force,
         quiet,
         verbose,
         json_output,
+        manifest,
     )
 
     return packed(shared, Batch, "batch")

@@ -1,4 +1,4 @@
-"""What happened to many files: a line for each, warnings, a summary, and one exit code."""
+"""What happened to many files: a line for each, warnings, a manifest, a summary, and one exit code."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import click
 
-from codec_cli.errors import CodecError
+from codec_cli.errors import CodecError, OutputError
 
 __all__ = [
+    "Manifest",
     "Outcome",
     "Report",
     "debugging",
@@ -48,8 +50,11 @@ class Outcome:
         psnr_rgb_db: Of the compressed file against its source, if it was verified; ``inf`` if they are equal.
         warnings: What the user should know, one line each.
         error: Why it failed, or None.
+        skipped: Nothing was done, because it was done before.
+        source_deleted: The input was removed.
         exit_code: The error's exit code; 0 without one.
         details: More for ``--verbose``, one line.
+        number: Its place among all, from 0.
     """
 
     input: str
@@ -64,11 +69,16 @@ class Outcome:
     psnr_rgb_db: float | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    skipped: bool = False
+    source_deleted: bool = False
     exit_code: int = 0
     details: str = ""
+    number: int = 0
 
     def line(self) -> str:
         """The line that says what was done."""
+        if self.skipped:
+            return f"{self.input} -> {self.output}  skipped: done before"
         return (
             f"{self.input} -> {self.output}  {(self.width or 0) * (self.height or 0)} px  "
             f"{size_text(self.input_bytes or 0)} -> {size_text(self.bytes or 0)}  "
@@ -81,32 +91,82 @@ class Outcome:
         return "  exact" if math.isinf(self.psnr_rgb_db) else f"  {self.psnr_rgb_db:.1f} dB"
 
     def facts(self) -> dict[str, Any]:
-        """For ``--json``, which has no infinity: an infinite PSNR is None."""
+        """For ``--json`` and manifests. JSON has no infinity: an infinite PSNR is None."""
         facts = asdict(self)
-        del facts["exit_code"], facts["details"]
+        del facts["exit_code"], facts["details"], facts["number"]
         for name, digits in (("bpp", 4), ("ratio", 3), ("seconds", 4), ("psnr_rgb_db", 4)):
             if facts[name] is not None:
                 facts[name] = round(facts[name], digits) if math.isfinite(facts[name]) else None
         return facts
 
 
+class Manifest:
+    r"""A file with a line of JSON for each outcome, as it comes (see :meth:`Outcome.facts`).
+
+    Lines reach the system at once, so that a run that is killed has all of them; a crash of the machine may
+    cut the last ones off. Names that are not UTF-8 have their odd bytes as ``\udcXX``, as in Python.
+
+    Args:
+        path: The file.
+        append: Keep what it holds.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+
+    def __init__(self, path: Path, append: bool) -> None:
+        self._path = path
+        with self._told():
+            self._file: IO[bytes] = path.open("ab" if append else "wb")
+            if append and path.is_file() and path.stat().st_size:
+                with path.open("rb") as before:
+                    before.seek(-1, os.SEEK_END)
+                    if before.read() != b"\n":  # Cut off by a crash. What is there is never removed.
+                        self._file.write(b"\n")
+
+    def add(self, outcome: Outcome) -> None:
+        """Writes a line; raises as the constructor."""
+        with self._told():
+            self._file.write(json.dumps(outcome.facts(), allow_nan=False).encode() + b"\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Sees to it that all lines are on the disk; raises as the constructor."""
+        with self._told(), self._file as file:
+            if self._path.is_file():  # Neither pipe nor terminal.
+                os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot write: {error.strerror}") from error
+
+
 class Report:
-    """Tells about outcomes as they come, and remembers them.
+    """Tells about outcomes as they come, and counts them.
 
     Args:
         quiet: Errors only.
         verbose: Details too.
-        json: One JSON object at the end instead of lines.
+        json: One JSON object at the end instead of lines; only then all outcomes are remembered.
         stdout_taken: The output goes to standard output, so lines go to standard error.
+        manifest: Gets all outcomes, too.
     """
 
-    def __init__(self, *, quiet: bool, verbose: bool, json: bool, stdout_taken: bool) -> None:
+    def __init__(
+        self, *, quiet: bool, verbose: bool, json: bool, stdout_taken: bool, manifest: Manifest | None = None
+    ) -> None:
         self._outcomes: list[Outcome] = []
+        self._total = self._failed = self._skipped = self._code = 0
+        self._before = self._after = 0
         self._lines = not (quiet or json)
         self._quiet = quiet
         self._verbose = verbose
         self._json = json
         self._stdout_taken = stdout_taken
+        self._manifest = manifest
 
     def note(self, text: str) -> None:
         """Says something with ``--verbose``."""
@@ -115,7 +175,9 @@ class Report:
 
     def add(self, outcome: Outcome) -> None:
         """Takes note of an outcome and prints what there is to say about it."""
-        self._outcomes.append(outcome)
+        self._count(outcome)
+        if self._manifest is not None:
+            self._manifest.add(outcome)
         if not self._quiet:
             for warning in outcome.warnings:
                 _write(f"{outcome.input}: warning: {warning}", err=True)
@@ -126,30 +188,43 @@ class Report:
             if outcome.details:
                 self.note(f"  {outcome.details}")
 
-    def finish(self) -> int:
+    def _count(self, outcome: Outcome) -> None:
+        if self._json:
+            self._outcomes.append(outcome)
+        self._total += 1
+        self._code = outcome.exit_code if self._total == 1 else int(bool(self._code or outcome.exit_code))
+        self._failed += outcome.error is not None
+        self._skipped += outcome.skipped
+        if outcome.error is None and not outcome.skipped:
+            self._before += outcome.input_bytes or 0
+            self._after += outcome.bytes or 0
+
+    def finish(self, left: int = 0) -> int:
         """Prints the summary (if there were several files) or the JSON, and returns the exit code.
+
+        Args:
+            left: How many files were not begun, because the user interrupted.
 
         Returns:
             0 when all went well; with a single file its own code; 1 when some of several failed.
         """
-        failed = [outcome for outcome in self._outcomes if outcome.error is not None]
         if self._json:
-            click.echo(
-                json_text({"files": [outcome.facts() for outcome in self._outcomes], "failed": len(failed)}),
-                nl=False,
-            )
-        elif len(self._outcomes) > 1:
-            self._summarise(len(failed))
-        return exit_code([outcome.exit_code for outcome in self._outcomes])
+            files = sorted(self._outcomes, key=lambda outcome: outcome.number)
+            counts = {"failed": self._failed, "skipped": self._skipped, "not_begun": left}
+            click.echo(json_text({"files": [outcome.facts() for outcome in files], **counts}), nl=False)
+        elif self._total > 1:
+            self._summarise()
+        if left:
+            _write(f"codec: interrupted; {left} files were not begun", err=True)
+        return self._code
 
-    def _summarise(self, failed: int) -> None:
-        done = [outcome for outcome in self._outcomes if outcome.error is None]
-        if failed:
-            _write(f"codec: {failed} of {len(self._outcomes)} files failed", err=True)
-        if done and self._lines:
-            before = sum(outcome.input_bytes or 0 for outcome in done)
-            after = sum(outcome.bytes or 0 for outcome in done)
-            self._say(f"{len(done)} files  {size_text(before)} -> {size_text(after)}")
+    def _summarise(self) -> None:
+        if self._failed:
+            _write(f"codec: {self._failed} of {self._total} files failed", err=True)
+        done = self._total - self._failed - self._skipped
+        if self._lines and (done or self._skipped):
+            skipped = f", {self._skipped} skipped" if self._skipped else ""
+            self._say(f"{done} files{skipped}  {size_text(self._before)} -> {size_text(self._after)}")
 
     def _say(self, text: str) -> None:
         _write(text, err=self._stdout_taken)

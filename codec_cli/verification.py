@@ -34,6 +34,7 @@ __all__ = [
     "advice",
     "needs_rivals",
     "rivals",
+    "same_alpha",
     "verify",
     "warning",
 ]
@@ -89,7 +90,7 @@ def verify(codec: Codec, picture: Picture, data: bytes, max_pixels: int) -> floa
     made, source = _shape(decoded.pixels), _shape(picture.pixels)
     if made != source:
         raise _failed(f"it decodes to {made}, not {source}")
-    if not _same_alpha(picture.alpha, decoded.alpha):
+    if not same_alpha(picture.alpha, decoded.alpha):
         raise _failed("the alpha plane differs")
     for name in ("icc", "exif"):
         if (getattr(picture, name) or None) != (getattr(decoded, name) or None):
@@ -186,7 +187,8 @@ def _shape(pixels: npt.NDArray[np.uint8]) -> str:
     return f"{width}x{height} {'gray' if channels == 1 else 'RGB'}"
 
 
-def _same_alpha(a: npt.NDArray[np.uint8] | None, b: npt.NDArray[np.uint8] | None) -> bool:
+def same_alpha(a: npt.NDArray[np.uint8] | None, b: npt.NDArray[np.uint8] | None) -> bool:
+    """Whether two alpha planes are equal; None is equal to None alone."""
     if a is None or b is None:
         return a is b
     return np.array_equal(a, b)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+import os
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from types import FrameType
 
 __all__ = ["WORKER_DIED", "each"]
 
@@ -12,56 +19,156 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 WORKER_DIED = "its process was killed, perhaps for lack of memory; try fewer --jobs"
+WINDOW = 64
+"""Results per process that may wait for their turn, while an earlier one takes long."""
 
 _work: Callable[[Any], Any] | None = None
 
 
-def each(work: Callable[[T], R], things: Sequence[T], jobs: int, died: Callable[[T], R]) -> Iterator[R]:
-    """Does ``work`` on every one of ``things``.
+def each(
+    work: Callable[[T], R],
+    things: Iterable[T],
+    jobs: int,
+    died: Callable[[T], R],
+    *,
+    ordered: bool = True,
+) -> Generator[R, None, None]:
+    """Does ``work`` on every one of ``things``, of which only as many are taken as can be begun.
+
+    If the generator is closed or anything raises, processes are told to stop what they do at once. To let
+    them finish what they have begun, end ``things``.
 
     Args:
         work: With several jobs it is pickled once per process and kept there, so it may load what it needs
             (a model) at its first call. It has to turn all failures that are expected into results.
         things: What to work on.
         jobs: The most processes to use; with 1 (or one thing) the work is done in this one.
-        died: The result for things whose process was killed.
+        died: The result for things whose process was killed. The others go on.
+        ordered: Yield in the order of ``things``; otherwise as they are finished.
 
     Yields:
-        The results, in the order of ``things``.
+        The results.
     """
-    jobs = min(jobs, len(things))
+    jobs = min(jobs, length_hint(things, jobs))
     if jobs <= 1:
         yield from map(work, things)
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
-    # Not fork: the threads of LiteRT and BLAS don't survive it.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, spawn, initializer=_start, initargs=(work,))
+    workers = [_Worker(work, died) for _ in range(jobs)]
     try:
-        futures = [pool.submit(_call, thing) for thing in things]
-        for thing, future in zip(things, futures, strict=True):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                yield died(thing)
+        yield from _spread(workers, things, ordered)
+    except BaseException:
+        for worker in workers:
+            worker.stop()
+        raise
     finally:
-        # After Ctrl-C: what has begun is finished (a moment), nothing new is begun.
-        pool.shutdown(wait=True, cancel_futures=True)
+        for worker in workers:
+            worker.close()
+
+
+def _spread(workers: list[_Worker[T, R]], things: Iterable[T], ordered: bool) -> Iterator[R]:
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    numbered = enumerate(things)
+    ready: dict[int, R] = {}
+    turn, more = 0, True
+    while True:
+        for worker in workers:
+            if more and not worker.busy and len(ready) < WINDOW * len(workers):
+                thing = next(numbered, None)
+                if thing is None:
+                    more = False
+                else:
+                    worker.begin(*thing)
+        futures = [worker.future for worker in workers if worker.future is not None]
+        if not futures:
+            return
+        wait(futures, return_when=FIRST_COMPLETED)
+        for worker in workers:
+            if worker.future is not None and worker.future.done():
+                number, result = worker.finish()
+                ready[turn if not ordered else number] = result
+                while turn in ready:
+                    yield ready.pop(turn)
+                    turn += 1
+
+
+class _Worker(Generic[T, R]):
+    """One process that does one thing after the other.
+
+    A pool of several would take all of them down with the first one that is killed, and not say what that
+    was working on.
+    """
+
+    def __init__(self, work: Callable[[T], R], died: Callable[[T], R]) -> None:
+        self._work = work
+        self._died = died
+        self._start()
+        self.future: Future[R] | None = None
+
+    def _start(self) -> None:
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        # Not fork: the threads of LiteRT and BLAS don't survive it.
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, spawn, initializer=_start, initargs=(self._work,))
+        self._process: Future[int] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something was begun that has not been asked for."""
+        return self.future is not None
+
+    def begin(self, number: int, thing: T) -> None:
+        """Begins to work on a thing."""
+        from concurrent.futures.process import BrokenProcessPool
+
+        self._number, self._thing = number, thing
+        try:
+            self._submit()
+        except BrokenProcessPool:  # It was killed while it had nothing to do.
+            self.close()
+            self._start()
+            self._submit()
+
+    def _submit(self) -> None:
+        if self._process is None:
+            self._process = self._pool.submit(os.getpid)
+        self.future = self._pool.submit(_call, self._thing)
+
+    def finish(self) -> tuple[int, R]:
+        """Returns the number of the thing that was done, and the result."""
+        from concurrent.futures.process import BrokenProcessPool
+
+        assert self.future is not None
+        future, self.future = self.future, None
+        try:
+            return self._number, future.result()
+        except BrokenProcessPool:
+            self.close()
+            self._start()
+            return self._number, self._died(self._thing)
+
+    def stop(self) -> None:
+        """Tells the process to end at once; what it has begun, it cleans up."""
+        with contextlib.suppress(Exception):
+            if self._process is not None and self._process.done():
+                os.kill(self._process.result(), signal.SIGTERM)
+
+    def close(self) -> None:
+        """Waits for the process to end."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start(work: Callable[[Any], Any]) -> None:
     """Prepares a worker process."""
     import multiprocessing
-    import os
-    import signal
     import threading
 
     global _work
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one handles it.
+    signal.signal(signal.SIGTERM, _stop)
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
@@ -72,6 +179,10 @@ def _start(work: Callable[[Any], Any]) -> None:
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _call(thing: Any) -> Any:  # noqa: ANN401 - what `work` takes and returns

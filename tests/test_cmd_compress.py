@@ -221,6 +221,8 @@ def test_json(run, write_photo, tmp_path):
         "psnr_rgb_db": None,
         "warnings": [],
         "error": None,
+        "skipped": False,
+        "source_deleted": False,
     }
     assert second["error"].startswith(f"{bad}: not an image")
     assert second["bytes"] is None

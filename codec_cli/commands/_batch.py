@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
+import stat
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
-from codec_cli.commands import _plan
+from codec_cli.commands import _done, _interrupt, _plan
+from codec_cli.commands._items import Item, kind_of
 from codec_cli.errors import CodecError, LimitError, OutputError
-from codec_cli.files import atomic_path, read_bytes, scratch, write_atomic
+from codec_cli.files import atomic_path, read_bytes, scratch, sweep, write_atomic
 from codec_cli.options import Batch
-from codec_cli.report import Outcome, Report, debugging, describe, named, one_line, progress
+from codec_cli.report import Manifest, Outcome, Report, debugging, describe, named, one_line, progress
 from codec_cli.workers import WORKER_DIED, each
 
-__all__ = ["Converted", "Verb", "convert_all", "threads_of"]
+__all__ = ["Converted", "Proof", "Verb", "convert_all", "threads_of"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,19 @@ class Converted:
     height: int
     warnings: tuple[str, ...] = ()
     details: str = ""
+    psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What comparing a written file with its source has shown.
+
+    Attributes:
+        doubts: Why the source should be kept all the same, one line each.
+        psnr: Of the output against the input, in dB, if it was measured.
+    """
+
+    doubts: tuple[str, ...] = ()
     psnr: float | None = None
 
 
@@ -71,6 +86,20 @@ class Verb(ABC):
             CodecError: The input can't be converted.
         """
 
+    @abstractmethod
+    def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
+        """Reads a written file, decodes it and compares it with its source.
+
+        Args:
+            source: The input.
+            written: The output, under whatever name.
+            name: What messages call the input.
+            suffix: Of the output, when it gets its name.
+
+        Raises:
+            CodecError: It is not what it should be.
+        """
+
     def check_output(self, target: Path | None) -> CodecError | None:
         """Says what is wrong with the name of an output, before the work."""
         return None
@@ -91,29 +120,73 @@ def convert_all(verb: Verb, batch: Batch, note: str = "") -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        click.Abort: Ctrl-C was pressed, and the files that were begun are finished.
     """
-    items = _plan.plan(
+    plan = _plan.plan(
         verb.rules,
         batch.paths,
         output_dir=batch.output_dir,
         include=batch.include,
         exclude=batch.exclude,
-        force=batch.force,
+        force=batch.force or batch.resume,
+        manifest=batch.manifest,
     )
-    to_stdout = any(item.target is None for item in items)
-    if to_stdout and batch.json:
+    if plan.to_stdout and batch.json:
         raise click.UsageError("--json and an output of - both need standard output")
-    if to_stdout and sys.stdout.isatty() and not batch.force:
+    if plan.to_stdout and sys.stdout.isatty() and not batch.force:
         raise OutputError("will not write binary data to a terminal: redirect it, or name an output file")
-    report = Report(quiet=batch.quiet, verbose=batch.verbose, json=batch.json, stdout_taken=to_stdout)
-    if note:
-        report.note(note)
-    convert = _Convert(verb, batch.force, batch.max_pixels)
-    with progress(len(items), "files", not batch.quiet) as advance:
-        for outcome in each(convert, items, batch.jobs, _died):
+    with contextlib.ExitStack() as stack:
+        manifest = _manifest(batch)
+        if manifest is not None:
+            stack.enter_context(contextlib.closing(manifest))
+        report = Report(
+            quiet=batch.quiet,
+            verbose=batch.verbose,
+            json=batch.json,
+            stdout_taken=plan.to_stdout,
+            manifest=manifest,
+        )
+        if note:
+            report.note(note)
+        # One file alone is stopped at once: finishing it may be all of the work.
+        polite = stack.enter_context(_interrupt.polite(plan.size > 1))
+        jobs = min(batch.jobs, plan.size)
+        convert = _Convert(verb, batch)
+        outcomes = each(convert, _begun(plan, polite), jobs, _died, ordered=False)
+        advance = stack.enter_context(progress(plan.size, "files", not batch.quiet))
+        count = 0
+        # Closed at once, should anything raise: processes must not go on meanwhile.
+        for outcome in stack.enter_context(contextlib.closing(outcomes)):
             report.add(outcome)
             advance(1)
-    return report.finish()
+            count += 1
+    code = report.finish(left := plan.size - count if polite.interrupted else 0)
+    if left:
+        raise click.Abort
+    return code
+
+
+def _manifest(batch: Batch) -> Manifest | None:
+    if batch.manifest is None:
+        return None
+    error = _plan.check_new_file(batch.manifest, batch.force or batch.resume)
+    if error is not None:
+        raise error
+    return Manifest(batch.manifest, append=batch.resume)
+
+
+def _begun(plan: _plan.Plan, polite: _interrupt.Polite) -> Iterator[Item]:
+    """The items to begin with, until the user interrupts."""
+    swept: Path | None = None
+    for item in plan:
+        if polite.interrupted:
+            return
+        if item.target is not None and item.target.parent != swept:
+            swept = item.target.parent
+            sweep(swept)
+        yield item
 
 
 @dataclass
@@ -121,28 +194,70 @@ class _Convert:
     """Reads, converts and writes one file; every failure becomes an outcome."""
 
     verb: Verb
-    force: bool
-    max_pixels: int
+    batch: Batch
 
-    def __call__(self, item: _plan.Item) -> Outcome:
-        error: Exception | None = item.error or self.verb.check_output(item.target)
-        if error is not None:
-            return _failed(item, error)
+    def __call__(self, item: Item) -> Outcome:
         try:
-            return self._convert(item)
+            return replace(self._outcome(item), number=item.number)
         except BrokenPipeError:
             raise  # No one reads our standard output any more.
         except Exception as failure:
-            if debugging():
+            if debugging() and not isinstance(failure, CodecError):
                 raise
             return _failed(item, failure)
 
-    def _convert(self, item: _plan.Item) -> Outcome:
+    def _outcome(self, item: Item) -> Outcome:
+        error = item.error or self.verb.check_output(item.target) or self._misfit(item)
+        if error is not None:
+            return _failed(item, error)
+        source, target = item.source, item.target
+        if (
+            self.batch.resume
+            and source is not None
+            and target is not None
+            and _done.is_done(source, target, self.verb.compresses, self.batch.max_pixels)
+        ):
+            return self._skipped(source, target)
+        return self._convert(item)
+
+    def _misfit(self, item: Item) -> CodecError | None:
+        """Refuses to delete, or to resume, what is no ordinary file."""
+        options = {"--delete-source": self.batch.delete_source, "--resume": self.batch.resume}
+        wanted = next((name for name, value in options.items() if value), None)
+        if wanted is None:
+            return None
+        for path, what in ((item.source, "input"), (item.target, "output")):
+            kind = None if path is None else kind_of(path)
+            # An output need not exist.
+            if path is None or (kind is not None and not stat.S_ISREG(kind)):
+                return CodecError(
+                    f"{path or item.label}: {wanted} needs ordinary files, and this {what} is none"
+                )
+        return None
+
+    def _skipped(self, source: Path, target: Path) -> Outcome:
+        kept = ("source kept: its output was made by an earlier run",) if self.batch.delete_source else ()
+        return Outcome(
+            str(source),
+            str(target),
+            input_bytes=source.stat().st_size,
+            bytes=target.stat().st_size,
+            warnings=kept,
+            skipped=True,
+        )
+
+    def _convert(self, item: Item) -> Outcome:
         start = time.perf_counter()
+        before = _done.identity(item.source) if self.batch.delete_source and item.source else None
         source, size = self._source(item)
         suffix = item.target.suffix if item.target is not None else ""
         done = self.verb.convert(source, size, item.label, suffix)
-        written = _write(item, done.data, self.force)
+        written, proof = self._write(item, done)
+        warnings, deleted = done.warnings, False
+        if proof is not None and before is not None and item.source is not None:
+            doubts = tuple(dict.fromkeys((*done.warnings, *proof.doubts)))
+            kept = _done.delete(item.source, before, doubts)
+            warnings, deleted = (*doubts, *kept), not kept
         compressed, image = (written, size) if self.verb.compresses else (size, written)
         return Outcome(
             input=item.input,
@@ -154,16 +269,17 @@ class _Convert:
             bpp=compressed * 8 / (done.width * done.height),
             ratio=image / compressed,
             seconds=time.perf_counter() - start,
-            psnr_rgb_db=done.psnr,
-            warnings=done.warnings,
+            psnr_rgb_db=done.psnr if proof is None or proof.psnr is None else proof.psnr,
+            warnings=warnings,
+            source_deleted=deleted,
             details=done.details,
         )
 
-    def _source(self, item: _plan.Item) -> tuple[Path | bytes, int]:
+    def _source(self, item: Item) -> tuple[Path | bytes, int]:
         """The input, as bytes where it can be read only once (pipes)."""
         if item.source is not None and item.source.is_file():
             return item.source, item.source.stat().st_size
-        limit = self.verb.rules.size_limit(self.max_pixels)
+        limit = self.verb.rules.size_limit(self.batch.max_pixels)
         if item.source is not None:
             data = read_bytes(item.source, limit, self.verb.rules.input_error)
         else:
@@ -172,22 +288,31 @@ class _Convert:
                 raise LimitError(f"{item.label}: larger than the limit of {limit} bytes")
         return data, len(data)
 
-
-def _write(item: _plan.Item, data: bytes | Callable[[Path], None], force: bool) -> int:
-    """Writes an output and returns its size in bytes."""
-    if item.target is None:
-        return _write_stdout(data)
-    if item.make_folder:
-        try:
-            item.target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{item.target.parent}: cannot make: {error.strerror}") from error
-    if isinstance(data, bytes):
-        write_atomic(item.target, data, force)
-        return len(data)
-    with atomic_path(item.target, force) as temporary:
-        data(temporary)
-        return temporary.stat().st_size
+    def _write(self, item: Item, done: Converted) -> tuple[int, Proof | None]:
+        """Writes an output and returns its size in bytes, and what it proves to be, if someone asks."""
+        if item.target is None:
+            return _write_stdout(done.data), None
+        if item.make_folder:
+            try:
+                item.target.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"{item.target.parent}: cannot make: {error.strerror}") from error
+        regular = item.source is not None and item.source.is_file()
+        like = item.source if self.batch.preserve and regular else None
+        if isinstance(done.data, bytes) and not self.batch.delete_source:
+            write_atomic(item.target, done.data, self.batch.force, like)
+            return len(done.data), None
+        with atomic_path(item.target, self.batch.force, like) as temporary:
+            if isinstance(done.data, bytes):
+                temporary.write_bytes(done.data)
+            else:
+                done.data(temporary)
+            size = temporary.stat().st_size
+            proof = None
+            if self.batch.delete_source and item.source is not None:
+                _done.forget(temporary)
+                proof = self.verb.prove(item.source, temporary, item.label, item.target.suffix)
+        return size, proof
 
 
 def _write_stdout(data: bytes | Callable[[Path], None]) -> int:
@@ -208,12 +333,12 @@ def _write_stdout(data: bytes | Callable[[Path], None]) -> int:
         return source.tell()
 
 
-def _failed(item: _plan.Item, error: Exception) -> Outcome:
+def _failed(item: Item, error: Exception) -> Outcome:
     text, code = describe(error)
     if not text.startswith((one_line(item.output), "standard output")):  # It is not about the output.
         text = named(item.label, text)
-    return Outcome(item.input, item.output, error=text, exit_code=code)
+    return Outcome(item.input, item.output, error=text, exit_code=code, number=item.number)
 
 
-def _died(item: _plan.Item) -> Outcome:
+def _died(item: Item) -> Outcome:
     return _failed(item, CodecError(WORKER_DIED))

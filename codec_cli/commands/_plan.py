@@ -14,45 +14,11 @@ from pathlib import Path
 
 import click
 
+from codec_cli.commands._items import STREAM, Item, check_places, kind_of
 from codec_cli.errors import CodecError, OutputError
 from codec_cli.files import TEMPORARY_SUFFIX
 
-__all__ = ["STREAM", "Item", "Rules", "check_new_file", "find", "plan"]
-
-STREAM = "-"
-"""The name of standard input and of standard output."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One file to work on.
-
-    Attributes:
-        source: The input; None for standard input.
-        target: The output; None for standard output.
-        make_folder: Whether the output's folder may be made.
-        error: Why there is no point in trying.
-    """
-
-    source: Path | None
-    target: Path | None
-    make_folder: bool = False
-    error: CodecError | None = None
-
-    @property
-    def input(self) -> str:
-        """The input's name, as it was given."""
-        return STREAM if self.source is None else str(self.source)
-
-    @property
-    def label(self) -> str:
-        """What messages call the input."""
-        return "standard input" if self.source is None else str(self.source)
-
-    @property
-    def output(self) -> str:
-        """The output's name, as it would be given."""
-        return STREAM if self.target is None else str(self.target)
+__all__ = ["STREAM", "Plan", "Rules", "check_new_file", "find", "plan"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +46,66 @@ class Rules:
         return self.bytes_per_pixel * max_pixels + (64 << 20)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The items of a command, in the order of the arguments, directories sorted.
+
+    They are found anew whenever the plan is iterated: a million of them need not be kept. Those that can't
+    succeed have an error.
+
+    Attributes:
+        rules: What the command is like.
+        inputs: Files, directories, or ``-``.
+        out: Where the outputs go: a file, a directory, or ``-``; None for beside each input.
+        out_is_folder: Whether ``out`` is a directory.
+        include: Globs for files in directories, instead of the names that the command reads.
+        exclude: Globs for files and folders in directories to leave out.
+        force: That an output exists is no error.
+        size: How many there were when the plan was made.
+        to_stdout: Whether the output is standard output.
+    """
+
+    rules: Rules
+    inputs: tuple[str, ...]
+    out: Path | None
+    out_is_folder: bool
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    force: bool
+    size: int = 0
+    to_stdout: bool = False
+
+    def __iter__(self) -> Iterator[Item]:
+        for number, item in enumerate(self.named()):
+            yield replace(item, error=item.error or _fault(self.rules, item, self.force), number=number)
+
+    def __length_hint__(self) -> int:
+        return self.size
+
+    def named(self) -> Iterator[Item]:
+        """The items by their names alone; raises ``click.UsageError`` if the arguments don't fit together."""
+        rules, out, out_is_folder = self.rules, self.out, self.out_is_folder
+        for name in self.inputs:
+            if name != STREAM and _is_folder(Path(name)):
+                if out is None or not out_is_folder:
+                    raise click.UsageError(
+                        f"{name} is a directory, and needs one for the outputs: "
+                        f"codec {rules.verb} {name} OUTPUT_DIRECTORY/"
+                    )
+                yield from _mirror(rules, Path(name), out, self.include, self.exclude)
+            elif out is not None and not out_is_folder:
+                yield Item(_source(name), None if str(out) == STREAM else out)
+            elif name == STREAM:
+                if out_is_folder or len(self.inputs) > 1:
+                    raise click.UsageError(
+                        "standard input (-) is read alone, and needs a file or - for the output"
+                    )
+                yield Item(None, None)
+            else:
+                named = Path(name).with_suffix(rules.suffix) if Path(name).name else Path(name)
+                yield Item(Path(name), out / named.name if out else named, make_folder=out_is_folder)
+
+
 def plan(
     rules: Rules,
     paths: Sequence[str],
@@ -88,7 +114,8 @@ def plan(
     include: Sequence[str],
     exclude: Sequence[str],
     force: bool,
-) -> list[Item]:
+    manifest: Path | None = None,
+) -> Plan:
     """Reads the arguments of a command.
 
     Args:
@@ -98,40 +125,20 @@ def plan(
         include: Globs for files in directories, instead of the names that the command reads.
         exclude: Globs for files and folders in directories to leave out.
         force: Existing outputs may be overwritten.
-
-    Returns:
-        The items, in the order of the arguments, directories sorted. Those that can't succeed have an error.
+        manifest: Another file to write, which must be neither input nor output.
 
     Raises:
         click.UsageError: The arguments don't fit together.
         OutputError: Two inputs would get the same output, or an output directory can't be made.
     """
     inputs, out, out_is_folder = _split(rules, list(paths), output_dir)
-    items: list[Item] = []
-    for name in inputs:
-        if name != STREAM and _is_folder(Path(name)):
-            if out is None or not out_is_folder:
-                raise click.UsageError(
-                    f"{name} is a directory, and needs one for the outputs: "
-                    f"codec {rules.verb} {name} OUTPUT_DIRECTORY/"
-                )
-            items += _mirror(rules, Path(name), out, include, exclude)
-        elif out is not None and not out_is_folder:
-            items.append(Item(_source(name), None if str(out) == STREAM else out))
-        elif name == STREAM:
-            if out_is_folder or len(inputs) > 1:
-                raise click.UsageError(
-                    "standard input (-) is read alone, and needs a file or - for the output"
-                )
-            items.append(Item(None, None))
-        else:
-            named = Path(name).with_suffix(rules.suffix) if Path(name).name else Path(name)
-            items.append(Item(Path(name), out / named.name if out else named, make_folder=out_is_folder))
-    _refuse_clashes(items)
-    items = [replace(item, error=item.error or _fault(rules, item, force)) for item in items]
-    if out_is_folder and out is not None and any(item.error is None for item in items):
+    made = Plan(rules, tuple(inputs), out, out_is_folder, tuple(include), tuple(exclude), force)
+    size = check_places(made.named, manifest)
+    if out_is_folder and out is not None and any(item.error is None for item in made):
         _make_folder(out)
-    return items
+    # Standard output takes one output, so there is one input.
+    to_stdout = any(item.target is None for item in made.named()) if size == 1 else False
+    return replace(made, size=size, to_stdout=to_stdout)
 
 
 def find(
@@ -165,7 +172,7 @@ def find(
 
 def check_new_file(target: Path, force: bool) -> OutputError | None:
     """Says early what :func:`codec_cli.files.write_atomic` would say after the work."""
-    kind = _kind(target)
+    kind = kind_of(target)
     if kind is not None and stat.S_ISDIR(kind):
         return OutputError(f"{target}: is a folder; give the name of a file")
     if kind is not None and (stat.S_ISCHR(kind) or stat.S_ISFIFO(kind)):
@@ -203,37 +210,17 @@ def _split(rules: Rules, paths: list[str], output_dir: Path | None) -> tuple[lis
 
 def _mirror(
     rules: Rules, folder: Path, out: Path, include: Sequence[str], exclude: Sequence[str]
-) -> list[Item]:
-    items = [
-        Item(path, (out / path.relative_to(folder)).with_suffix(rules.suffix), make_folder=True)
-        for path in find(folder, rules.is_input, include, exclude)
-    ]
-    nothing = rules.input_error(f"{folder}: no {rules.inputs} in this directory")
-    return items or [Item(folder, out, error=nothing)]
+) -> Iterator[Item]:
+    empty = True
+    for path in find(folder, rules.is_input, include, exclude):
+        yield Item(path, (out / path.relative_to(folder)).with_suffix(rules.suffix), make_folder=True)
+        empty = False
+    if empty:
+        yield Item(folder, out, error=rules.input_error(f"{folder}: no {rules.inputs} in this directory"))
 
 
 def _source(name: str) -> Path | None:
     return None if name == STREAM else Path(name)
-
-
-def _refuse_clashes(items: Sequence[Item]) -> None:
-    """Refuses plans in which one output would overwrite another one, or an input."""
-    sources = {os.path.realpath(item.source): item.source for item in items if item.source is not None}
-    taken: dict[str, Item] = {}
-    for item in items:
-        if item.target is None or item.error is not None:
-            continue
-        place = os.path.realpath(item.target)
-        if place in sources:
-            raise OutputError(f"{item.input}: its output {item.output} is also an input; choose another name")
-        if place in taken:
-            first = taken[place].input
-            raise OutputError(
-                f"{first} and {item.input} would both be written to {item.output}; nothing was done"
-            )
-        kind = _kind(item.target)
-        if kind is None or stat.S_ISREG(kind):  # Devices take any number of outputs.
-            taken[place] = item
 
 
 def _fault(rules: Rules, item: Item, force: bool) -> CodecError | None:
@@ -260,21 +247,13 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot write: no permission in this folder")
 
 
-def _kind(path: Path) -> int | None:
-    """The file mode behind all links, or None where there is nothing to be found."""
-    try:
-        return path.stat().st_mode
-    except OSError:  # Unlike Path.is_dir() and the like, also for names too long and closed folders.
-        return None
-
-
 def _is_folder(path: Path) -> bool:
-    kind = _kind(path)
+    kind = kind_of(path)
     return kind is not None and stat.S_ISDIR(kind)
 
 
 def _is_file(path: Path) -> bool:
-    kind = _kind(path)
+    kind = kind_of(path)
     return kind is not None and not stat.S_ISDIR(kind)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from codec_cli import archive, container
-from codec_cli.commands._batch import Converted, Verb
+from codec_cli.commands._batch import Converted, Proof, Verb
 from codec_cli.commands._plan import Rules
 from codec_cli.errors import CodecError, FormatError, ImageError, OutputError
 from codec_cli.files import read_bytes
@@ -125,9 +125,21 @@ class Compress(Verb):
         notes = (*picture.warnings, LARGER) if len(data) > size else picture.warnings
         details = _describe(picture, data) if self.verbose else ""
         done = Converted(data, width, height, notes, details)
-        return self._checked(self._codec, picture, done) if self.check else done
+        return self._checked(self._codec, picture, data, done) if self.check else done
 
-    def _checked(self, codec: Codec, picture: Picture, done: Converted) -> Converted:
+    def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
+        """See :class:`Verb`: by the rules of ``--verify``."""
+        from codec_cli.codec import Codec
+        from codec_cli.images import load_picture
+
+        codec = self._codec or Codec(self.model, models_dir=self.models_dir, threads=self.threads)
+        picture = load_picture(source, name, self.max_pixels, self.keep_metadata)
+        height, width = picture.pixels.shape[:2]
+        data = read_bytes(written, error=FormatError)
+        done = self._checked(codec, picture, data, Converted(data, width, height, picture.warnings))
+        return Proof(done.warnings, done.psnr)
+
+    def _checked(self, codec: Codec, picture: Picture, data: bytes, done: Converted) -> Converted:
         """Verifies what was made.
 
         These bytes, not a file read back: a failure then leaves an old file as it was and standard output
@@ -135,12 +147,12 @@ class Compress(Verb):
         """
         from codec_cli.verification import advice, verify
 
-        psnr = verify(codec, picture, done.data, self.max_pixels)
-        promised = self.model.promised(container.peek(done.data).level)
-        parts = container.layout(done.data, self.model.tile_pixels, self.max_pixels)
+        psnr = verify(codec, picture, data, self.max_pixels)
+        promised = self.model.promised(container.peek(data).level)
+        parts = container.layout(data, self.model.tile_pixels, self.max_pixels)
         # What every other format would have to keep, too.
         extras = sum(parts.get(name, 0) for name in container.SECTION_NAMES.values())
-        warning = advice(picture.pixels, len(done.data) - extras, psnr, promised)
+        warning = advice(picture.pixels, len(data) - extras, psnr, promised)
         card = "no figure" if promised is None else f"{promised:.2f} dB"
         return replace(
             done,
@@ -203,6 +215,21 @@ class Decompress(Verb):
         details = _describe(picture, data) if self.verbose else ""
         image = save_picture(picture, self._suffix(suffix))
         return Converted(image, width, height, picture.warnings, details)
+
+    def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
+        """See :class:`Verb`: the image has to hold every pixel, and all metadata, of what was decoded."""
+        from codec_cli.codec import Codec
+        from codec_cli.commands._done import LOSSY, lost
+        from codec_cli.images import load_picture
+
+        suffix = self._suffix(suffix)
+        if suffix in LOSSY:
+            return Proof((f"{suffix} does not keep every pixel",))
+        codec = self._codec or Codec(models_dir=self.models_dir, threads=self.threads)
+        data = read_bytes(source, self.rules.size_limit(self.max_pixels), FormatError)
+        picture = codec.decode_picture(data, max_pixels=self.max_pixels, name=name)
+        image = load_picture(written, name, self.max_pixels)
+        return Proof(lost(picture, image, suffix))
 
     def _suffix(self, suffix: str) -> str:
         return f".{self.format}" if self.format else suffix.lower() or ".png"

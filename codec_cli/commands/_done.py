@@ -1,0 +1,132 @@
+"""What ``--resume`` may skip, and what ``--delete-source`` may delete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codec_cli import container
+from codec_cli.errors import CodecError, OutputError
+
+if TYPE_CHECKING:
+    from codec_cli.images import Picture
+
+__all__ = ["LOSSY", "Identity", "delete", "forget", "identity", "is_done", "lost"]
+
+LOSSY = (".jpg", ".jpeg", ".avif")
+"""Suffixes of images that `codec decompress` writes with a loss."""
+
+Identity = tuple[int, int, int, int]
+"""Device, inode, bytes, time of the last change in ns: what a file that was read has to keep."""
+
+
+def is_done(source: Path, target: Path, compresses: bool, max_pixels: int) -> bool:
+    """Whether an output need not be made again: it is not older than its input, and it is whole.
+
+    Times tell that an input was changed; that is what they are for, and hashes of all inputs would have to be
+    kept somewhere. They do not tell whether an output is whole: a compressed file has to match its checksum,
+    an image has to decode completely, and to have the size that the compressed file gives. Options do not
+    count: what was made with another quality is done.
+
+    Args:
+        source: The input.
+        target: The output, which need not exist.
+        compresses: Whether the output is the compressed file.
+        max_pixels: The largest image to accept.
+    """
+    try:
+        made = target.stat()
+        if not stat.S_ISREG(made.st_mode) or made.st_mtime_ns < source.stat().st_mtime_ns:
+            return False
+        if compresses:
+            data = target.read_bytes()
+            container.check_sum(data)
+            container.peek(data)
+            return True
+        from codec_cli.images import load_picture
+
+        with source.open("rb") as file:
+            header = container.peek(file.read(container.HEADER_MAX_SIZE))
+        picture = load_picture(target, str(target), max_pixels, keep_metadata=False)
+        return picture.pixels.shape[:2] == (header.height, header.width)
+    except (OSError, CodecError):
+        return False
+
+
+def identity(path: Path) -> Identity:
+    """Notes down which file this is, and in which state."""
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def forget(path: Path) -> None:
+    """Makes the next reading of a file come from the disk, as far as the system can be asked to."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def lost(picture: Picture, image: Picture, suffix: str) -> tuple[str, ...]:
+    """What an image file has not kept of the picture that it was made from; for formats without loss.
+
+    Args:
+        picture: What was decoded.
+        image: What was read back.
+        suffix: Of the image file, for messages.
+
+    Returns:
+        A line for each kind of loss that is in the nature of the format.
+
+    Raises:
+        OutputError: Pixels differ, which is in the nature of none.
+    """
+    import numpy as np
+
+    from codec_cli.verification import same_alpha
+
+    if picture.pixels.shape != image.pixels.shape:
+        return (f"{suffix} reads back as another kind of image",)
+    if not np.array_equal(picture.pixels, image.pixels):
+        raise OutputError(
+            "verification failed: the image does not read back as it was decoded; nothing was written"
+        )
+    notes = [] if same_alpha(picture.alpha, image.alpha) else [f"{suffix} does not keep the alpha plane"]
+    for name in ("icc", "exif"):
+        if (getattr(picture, name) or None) != (getattr(image, name) or None):
+            notes.append(f"{suffix} does not keep {name.upper()} as it is")
+    return tuple(notes)
+
+
+def delete(source: Path, before: Identity, doubts: tuple[str, ...]) -> tuple[str, ...]:
+    """Deletes an input, unless there is a reason not to.
+
+    Args:
+        source: The input.
+        before: Its identity before it was read.
+        doubts: What was lost.
+
+    Returns:
+        Why it was kept, as a warning; nothing if it was deleted.
+
+    Raises:
+        CodecError: It can't be deleted.
+    """
+    if doubts:
+        return ("source kept, for what is said above",)
+    if source.is_symlink():
+        return ("source kept: it is a symbolic link",)
+    try:
+        if identity(source) != before:
+            return ("source kept: it was changed meanwhile",)
+        source.unlink()
+    except OSError as error:
+        raise CodecError(f"{source}: written, but cannot be deleted: {error.strerror}") from error
+    return ()
