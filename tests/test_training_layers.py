@@ -153,9 +153,9 @@ def test_there_and_back(dtype):
             "analysis.1 (reshape): 64 values do not fill [2, 2, 9]",
         ),
         (
-            [{"op": "residual", "layers": [{"op": "conv", "filters": 1, "stride": 2}]}],
+            [{"op": "residual", "layers": [{"op": "flatten"}]}],
             None,
-            "only the channels may change",
+            "only the channels may change, and the resolution by a whole factor",
         ),
         (
             [{"op": "conv", "filters": 4, "stride": 4}],
@@ -163,6 +163,16 @@ def test_there_and_back(dtype):
             "not an image of (8, 8, 1)",
         ),
         ([{"op": "conv"}], None, "conv needs `filters`"),
+        (
+            [
+                {
+                    "op": "residual",
+                    "layers": [{"op": "conv", "filters": 1, "stride": 2}, {"op": "upsample", "factor": 3}],
+                }
+            ],
+            None,
+            "2x2 to 3x3: no whole factor",
+        ),
         ([{"op": "residual"}], None, "residual needs `layers`"),
         ([{"op": "reshape"}], None, "reshape needs `shape`"),
     ],

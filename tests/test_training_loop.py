@@ -484,6 +484,27 @@ def test_learning_rate():
     assert steered(500, optimizer__decay_start=1)["learning_rate"] == pytest.approx(0.001)
 
 
+def test_cyclic_learning_rate():
+    cycle = {"optimizer__cycle_steps": 40, "optimizer__warmup_steps": 0}
+    rates = np.array([steered(step, **cycle)["learning_rate"] for step in range(161)])
+    np.testing.assert_allclose(rates[::40], 1e-5, rtol=1e-6)
+    np.testing.assert_allclose(rates[20::40], 1e-3, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(np.diff(rates)), (1e-3 - 1e-5) / 20, rtol=1e-3)
+    # Neither the end of a run nor where the decay would start changes anything.
+    assert steered(10**6 + 20, 1.0, **cycle)["learning_rate"] == pytest.approx(1e-3)
+    # A warm-up comes before.
+    warming = steered(9, **{**cycle, "optimizer__warmup_steps": 20})["learning_rate"]
+    assert warming == pytest.approx(rates[9] / 2, rel=1e-5)
+
+
+def test_a_tree_of_before_cycles_has_the_same_schedule():
+    """Bundles for ``scripts/train_xla.py`` hold configurations as they were written."""
+    tree = tiny().model_dump()
+    expected = schedule.scalars(tree, 150)
+    del tree["optimizer"]["cycle_steps"]
+    assert schedule.scalars(tree, 150) == expected
+
+
 def test_progress_by_time():
     assert steered(100, 1.0)["learning_rate"] == pytest.approx(1e-5)
     assert steered(100, 0.5) == {**steered(100), "learning_rate": steered(500)["learning_rate"]}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from codec_cli.errors import TrainingError
-from codec_cli.training.shapes import Shape, output_shape
+from codec_cli.training.shapes import Shape, output_shape, reach, whole_side
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -71,8 +71,9 @@ class Layer(_Section):
 
     Attributes:
         op: ``conv``, ``conv_transpose``, ``dense``, ``flatten``, ``reshape``, ``upsample`` (by repetition),
-            ``space_to_depth``, ``subpixel`` (a convolution and ``depth_to_space``) or ``residual``
-            (input plus ``layers``).
+            ``space_to_depth``, ``subpixel`` (a convolution and ``depth_to_space``), ``residual`` (input plus
+            ``layers``), ``gdn`` and ``igdn`` (:mod:`codec_cli.training.gdn`) or ``attention`` (input times
+            the sigmoid of a convolution).
         filters: Output channels, or units of a dense layer.
         kernel: Side of a convolution's kernel.
         stride: Of a convolution.
@@ -84,8 +85,8 @@ class Layer(_Section):
     """
 
     op: Literal[
-        "conv", "conv_transpose", "dense", "flatten", "reshape", "residual", "space_to_depth", "subpixel",
-        "upsample",
+        "attention", "conv", "conv_transpose", "dense", "flatten", "gdn", "igdn", "reshape", "residual",
+        "space_to_depth", "subpixel", "upsample",
     ]  # fmt: skip
     filters: Annotated[int, Field(ge=0)] = 0
     kernel: PositiveInt = 3
@@ -106,26 +107,44 @@ class Layer(_Section):
             raise ValueError("residual needs `layers`")
         return self
 
+    def shortcut(self, channels: int) -> Layer | None:
+        """What a ``residual`` adds to its layers' output in place of an input that has another shape.
 
-class Listed(_Section):
-    """Transforms for images of one size, listed layer by layer.
+        Args:
+            channels: Of the input.
 
-    The latents are whatever the analysis ends with; a vector counts as one position of many channels.
+        Returns:
+            A convolution over as many pixels as become one, or one that makes several of each; None where
+            the input itself can be added.
 
-    Attributes:
-        channels: Of the images.
-        size: Their height and width.
-        analysis: Image (size, size, channels) in [-0.5, 0.5] to latents.
-        synthesis: Latents to image.
-        slope: Of leaky rectifiers below zero.
-    """
+        Raises:
+            ValueError: The layers do not fit, or change resolution by no whole factor.
+        """
+        side = whole_side(self.layers)
+        rows, _, filters = output_shape(self.layers, "layers", (side, side, channels))
+        if max(rows, side) % min(rows, side):
+            raise ValueError(f"the layers inside change {side}x{side} to {rows}x{rows}: no whole factor")
+        gain = math.sqrt(0.5)
+        if rows > side:
+            return Layer(op="subpixel", filters=filters, kernel=1, factor=rows // side, gain=gain)
+        if rows < side or filters != channels:
+            step = side // rows
+            return Layer(op="conv", filters=filters, kernel=step, stride=step, gain=gain)
+        return None
 
-    kind: Literal["layers"]
+
+class _ByLayers(_Section):
+    """Transforms that are listed layer by layer."""
+
     channels: Literal[1, 3] = 1
-    size: PositiveInt
     analysis: Annotated[list[Layer], Field(min_length=1)]
     synthesis: Annotated[list[Layer], Field(min_length=1)]
     slope: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image that fits."""
+        raise NotImplementedError
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -141,22 +160,93 @@ class Listed(_Section):
     @property
     def stride(self) -> int:
         """Pixels per latent position along one axis."""
-        return self.size // self.latent_shape[0]
+        return self.image_shape[0] // self.latent_shape[0]
+
+    def _check_ops(self) -> None:
+        """Raises ValueError for a layer that has no place here."""
 
     @cached_property
     def _shapes(self) -> tuple[Shape, Shape]:
-        latent = output_shape(self.analysis, "analysis", (self.size, self.size, self.channels))
+        latent = output_shape(self.analysis, "analysis", self.image_shape)
         return latent, output_shape(self.synthesis, "synthesis", latent)
 
     @model_validator(mode="after")
-    def _fits(self) -> Listed:
+    def _fits(self) -> _ByLayers:
+        self._check_ops()
         rows, columns, _ = self.latent_shape
-        if rows != columns or self.size % rows:
+        if rows != columns or self.image_shape[0] % rows:
             raise ValueError(f"the analysis gives {rows}x{columns} positions, which do not divide the image")
-        image = (self.size, self.size, self.channels)
-        if self._shapes[1] != image:
-            raise ValueError(f"the synthesis gives {self._shapes[1]}, not an image of {image}")
+        if self._shapes[1] != self.image_shape:
+            raise ValueError(f"the synthesis gives {self._shapes[1]}, not an image of {self.image_shape}")
         return self
+
+
+class Listed(_ByLayers):
+    """Transforms for images of one size, listed layer by layer.
+
+    The latents are whatever the analysis ends with; a vector counts as one position of many channels.
+
+    Attributes:
+        channels: Of the images.
+        size: Their height and width.
+        analysis: Image (size, size, channels) in [-0.5, 0.5] to latents.
+        synthesis: Latents to image.
+        slope: Of leaky rectifiers below zero.
+    """
+
+    kind: Literal["layers"]
+    size: PositiveInt
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        return (self.size, self.size, self.channels)
+
+
+_ANYWHERE = frozenset({"attention", "conv", "gdn", "igdn", "residual", "space_to_depth", "subpixel"})
+
+
+def _ops(layers: list[Layer]) -> set[str]:
+    return {layer.op for layer in layers}.union(*(_ops(layer.layers) for layer in layers))
+
+
+class Convolutional(_ByLayers):
+    """Transforms for images of any size, listed layer by layer; see ``configs/residual-attention.json``.
+
+    Only layers that do the same at every position are allowed: a picture is coded in tiles.
+
+    Attributes:
+        channels: Of the images.
+        analysis: Image (height, width, channels) in [-0.5, 0.5] to latents.
+        synthesis: Latents to image.
+        slope: Of leaky rectifiers below zero.
+    """
+
+    kind: Literal["convolutional"]
+    channels: Literal[1, 3] = 3
+
+    def _check_ops(self) -> None:
+        for name, layers in (("analysis", self.analysis), ("synthesis", self.synthesis)):
+            if others := sorted(_ops(layers) - _ANYWHERE):
+                allowed = ", ".join(sorted(_ANYWHERE))
+                raise ValueError(f"{name}: {others[0]} is for images of one size; here are {allowed}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the smallest image of whole positions."""
+        side = whole_side(self.analysis)
+        return (side, side, self.channels)
+
+    @property
+    def halo(self) -> tuple[int, int]:
+        """Latent positions on each side that one output of (analysis, synthesis) can depend on."""
+        stride = self.stride
+        first, last = reach(self.analysis, 0, 0)
+        low, high = reach(self.synthesis, 0, stride - 1)
+        return max(-(first // stride), last // stride), max(-low, high)
+
+
+AnyTransforms = Transforms | Listed | Convolutional
 
 
 class Context(_Section):
@@ -245,10 +335,12 @@ class Loss(_Section):
 
 
 class Optimizer(_Section):
-    """Adam with warm-up, plateau and cosine decay.
+    """Adam with warm-up, plateau and cosine decay, or with a cyclic learning rate.
 
     Attributes:
         decay_start: Fraction of the run after which the rate falls along a cosine.
+        cycle_steps: Steps in which the rate rises evenly from ``final_learning_rate`` to ``learning_rate``
+            and falls back, again and again, in place of plateau and decay; None for those.
         multipliers: Learning-rate factor for parameters whose name starts with the key.
         ema: Decay of the moving average of the weights that is exported.
     """
@@ -257,6 +349,7 @@ class Optimizer(_Section):
     final_learning_rate: PositiveFloat = 4e-6
     warmup_steps: Annotated[int, Field(ge=0)] = 200
     decay_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    cycle_steps: Annotated[int, Field(ge=2)] | None = None
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
     clip_norm: PositiveFloat = 1.0
@@ -336,7 +429,7 @@ class Run(_Section):
 def _kind(tree: Any) -> str:  # noqa: ANN401 - JSON, or an object already
     kind = tree.get("kind") if isinstance(tree, dict) else getattr(tree, "kind", None)
     # Anything else is for the validation of the usual kind to complain about.
-    return "layers" if kind == "layers" else "stages"
+    return kind if kind in ("layers", "convolutional") else "stages"
 
 
 class Config(_Section):
@@ -345,7 +438,9 @@ class Config(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 1
     transforms: Annotated[
-        Annotated[Transforms, Tag("stages")] | Annotated[Listed, Tag("layers")],
+        Annotated[Transforms, Tag("stages")]
+        | Annotated[Listed, Tag("layers")]
+        | Annotated[Convolutional, Tag("convolutional")],
         Discriminator(_kind),
     ]
     entropy: Entropy = Entropy()
@@ -440,7 +535,7 @@ def load_config(name_or_path: str, overrides: list[str] | tuple[str, ...] = ()) 
 def _place_name(place: tuple[int | str, ...]) -> str:
     """Where a problem is, without the kind of transforms that pydantic puts behind their name."""
     parts = [str(part) for part in place]
-    if parts[:1] == ["transforms"] and parts[1:2] in (["stages"], ["layers"]):
+    if parts[:1] == ["transforms"] and parts[1:2] in (["stages"], ["layers"], ["convolutional"]):
         del parts[1]
     return ".".join(parts)
 

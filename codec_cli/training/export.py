@@ -25,7 +25,7 @@ from codec_cli.entropy import Tables
 from codec_cli.errors import TrainingError
 from codec_cli.loading import load_entropy_model
 from codec_cli.quantize import nearest
-from codec_cli.training import checkpoint, data, integer, levels, lite, networks, tables
+from codec_cli.training import checkpoint, data, gdn, integer, levels, lite, networks, tables
 from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
 
@@ -327,7 +327,10 @@ def export_run(
             temporary / zoo.ENCODER, distortion_weight=distortion_weights(config, params, few)
         )
         half = {
-            name: value if name.startswith(("gain/", "prior/")) else value.astype(np.float16)
+            # Of beta and gamma the root is stored, of which fp16 would be another rounding.
+            name: value
+            if name.startswith(("gain/", "prior/")) or gdn.is_parameter(name)
+            else value.astype(np.float16)
             for name, value in params.items()
         }
         np.savez_compressed(temporary / zoo.WEIGHTS, **half)

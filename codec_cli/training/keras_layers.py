@@ -12,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 import tensorflow as tf
 
+from codec_cli.training import gdn
 from codec_cli.training.config import Config, Layer, Listed
 from codec_cli.training.params import Arrays
 from codec_cli.training.shapes import output_shape
@@ -104,10 +105,20 @@ def _run(layer: Layer, name: str, params: Arrays | None, slope: float, x: Any) -
         return tf.nn.depth_to_space(_weighted(made, name, params, x), layer.factor)
     if layer.op == "residual":
         inner = _stack(layer.layers, name, params, slope, x)
-        if inner.shape[-1] != x.shape[-1]:
-            skip = keras.Conv2D(inner.shape[-1], 1, name=_label(name, "skip"))
-            x = _weighted(skip, f"{name}/skip", params, x)
+        skip = layer.shortcut(x.shape[-1])
+        x = x if skip is None else _run(skip, f"{name}/skip", params, slope, x)
         return keras.Add(name=label)([inner, x])
+    if layer.op in ("gdn", "igdn"):
+        # The layer that it is would need TensorFlow Compression to load.
+        pool = keras.Conv2D(x.shape[-1], 1, name=label)
+        pooled = pool(tf.abs(x))
+        if params is not None:
+            beta, gamma = (gdn.value(part, params[f"{name}/{part}"]) for part in ("beta", "gamma"))
+            pool.set_weights([gamma[None, None], beta])
+        return x * pooled if layer.op == "igdn" else x / pooled
+    if layer.op == "attention":
+        mask = keras.Conv2D(x.shape[-1], layer.kernel, padding="same", activation="sigmoid", name=label)
+        return x * _weighted(mask, name, params, x)
     if layer.op == "upsample":
         return keras.UpSampling2D(layer.factor, name=label)(x)
     if layer.op == "space_to_depth":

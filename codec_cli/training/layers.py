@@ -1,8 +1,9 @@
 """Transforms that a configuration lists layer by layer: pure functions of a flat dictionary of parameters.
 
 For architectures other than the photo model's: small images with a dense latent, decoders to compare, what a
-paper describes. Parameters are named after the layer's place in the list (``analysis/0/kernel``), those
-inside a ``residual`` after both places (``analysis/2/0/kernel``).
+paper describes. Images have one size, or any if all layers are convolutional. Parameters are named after the
+layer's place in the list (``analysis/0/kernel``), those inside a ``residual`` after both places
+(``analysis/2/0/kernel``).
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from codec_cli.training.config import Layer, Listed
+from codec_cli.training import gdn
+from codec_cli.training.config import Convolutional, Layer, Listed
 from codec_cli.training.params import Arrays, Params
 from codec_cli.training.shapes import Shape, after, output_shape
 
-_WEIGHTED = ("conv", "conv_transpose", "dense", "subpixel")
+_WEIGHTED = ("attention", "conv", "conv_transpose", "dense", "subpixel")
 
 
-def init_transforms(config: Listed, rng: np.random.Generator) -> Arrays:
+def init_transforms(config: Listed | Convolutional, rng: np.random.Generator) -> Arrays:
     """Draws initial parameters (He et al. 2015, arXiv:1502.01852).
 
     Args:
@@ -31,30 +33,34 @@ def init_transforms(config: Listed, rng: np.random.Generator) -> Arrays:
         Parameters by name: ``analysis/...`` and ``synthesis/...``, float32.
     """
     arrays: Arrays = {}
-    image = (config.size, config.size, config.channels)
-    latent = output_shape(config.analysis, "analysis", image)
-    init(config.analysis, "analysis", image, rng, arrays)
+    latent = output_shape(config.analysis, "analysis", config.image_shape)
+    init(config.analysis, "analysis", config.image_shape, rng, arrays)
     init(config.synthesis, "synthesis", latent, rng, arrays)
     return arrays
 
 
-def analysis(params: Params, config: Listed, image: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+def analysis(
+    params: Params, config: Listed | Convolutional, image: tf.Tensor, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
     """Images to latents, before any gain.
 
     Args:
         params: From :func:`init_transforms`.
         config: The same configuration.
-        image: float32 (batch, size, size, channels) in [0, 1].
+        image: float32 (batch, height, width, channels) in [0, 1], of the one size or multiples of the stride.
         dtype: Precision of the layers.
 
     Returns:
         float32 (batch, rows, columns, latent_channels); one row and column for a dense latent.
     """
     x = apply(config.analysis, "analysis", params, tf.cast(image - 0.5, dtype), config.slope)
-    return tf.reshape(tf.cast(x, tf.float32), (-1, *config.latent_shape))
+    latents = tf.cast(x, tf.float32)
+    return tf.reshape(latents, (-1, *config.latent_shape)) if isinstance(config, Listed) else latents
 
 
-def synthesis(params: Params, config: Listed, latents: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+def synthesis(
+    params: Params, config: Listed | Convolutional, latents: tf.Tensor, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
     """Latents (inverse gain already applied) to images.
 
     Args:
@@ -64,10 +70,11 @@ def synthesis(params: Params, config: Listed, latents: tf.Tensor, dtype: tf.DTyp
         dtype: Precision of the layers.
 
     Returns:
-        float32 (batch, size, size, channels), nominally in [0, 1], not clipped.
+        float32 (batch, height, width, channels), nominally in [0, 1], not clipped.
     """
-    shape = output_shape(config.analysis, "analysis", (config.size, config.size, config.channels))
-    x = tf.cast(tf.reshape(latents, (-1, *shape)), dtype)
+    if isinstance(config, Listed):
+        latents = tf.reshape(latents, (-1, *output_shape(config.analysis, "analysis", config.image_shape)))
+    x = tf.cast(latents, dtype)
     return tf.cast(apply(config.synthesis, "synthesis", params, x, config.slope), tf.float32) + 0.5
 
 
@@ -87,8 +94,11 @@ def init(layers: Sequence[Layer], name: str, shape: Shape, rng: np.random.Genera
             _weigh(arrays, place, _kernel_shape(layer, shape), rng, _initial_gain(layer))
         elif layer.op == "residual":
             init(layer.layers, place, shape, rng, arrays)
-            if out[-1] != shape[-1]:
-                _weigh(arrays, f"{place}/skip", (1, 1, shape[-1], out[-1]), rng, math.sqrt(0.5))
+            skip = layer.shortcut(shape[-1])
+            if skip is not None:
+                _weigh(arrays, f"{place}/skip", _kernel_shape(skip, shape), rng, skip.gain)
+        elif layer.op in ("gdn", "igdn"):
+            gdn.init(arrays, place, shape[-1])
         if layer.op == "conv_transpose":
             # What TensorFlow's transposed convolution takes: outputs before inputs.
             arrays[f"{place}/kernel"] = np.ascontiguousarray(arrays[f"{place}/kernel"].swapaxes(2, 3))
@@ -102,7 +112,7 @@ def _kernel_shape(layer: Layer, shape: Shape) -> tuple[int, ...]:
     if layer.op == "dense":
         return (shape[0], layer.filters)
     outputs = layer.filters * (layer.factor**2 if layer.op == "subpixel" else 1)
-    return (layer.kernel, layer.kernel, shape[-1], outputs)
+    return (layer.kernel, layer.kernel, shape[-1], shape[-1] if layer.op == "attention" else outputs)
 
 
 def _initial_gain(layer: Layer) -> float:
@@ -151,7 +161,12 @@ def _run(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) ->
         return tf.nn.depth_to_space(_conv(params, name, x, 1), layer.factor)
     if layer.op == "residual":  # He et al. 2016, arXiv:1512.03385
         inner = apply(layer.layers, name, params, x, slope)
-        return inner + (_conv(params, f"{name}/skip", x, 1) if f"{name}/skip/kernel" in params else x)
+        skip = layer.shortcut(x.shape[-1])
+        return inner + (x if skip is None else _run(skip, f"{name}/skip", params, x, slope))
+    if layer.op in ("gdn", "igdn"):
+        return gdn.apply(params, name, x, inverse=layer.op == "igdn")
+    if layer.op == "attention":
+        return x * tf.nn.sigmoid(_conv(params, name, x, 1))
     if layer.op == "upsample":
         return tf.repeat(tf.repeat(x, layer.factor, 1), layer.factor, 2)
     if layer.op == "space_to_depth":

@@ -1,14 +1,15 @@
 """Conversion of the transforms to LiteRT models with fp16 weights.
 
-Those of stages run at any size, those listed by layers at theirs.
+Those for images of one size run at theirs, others at any.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from codec_cli.training import networks
+from codec_cli.training import gdn, networks
 from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
 
@@ -16,11 +17,15 @@ from codec_cli.training.networks import Arrays
 def round_half(params: Arrays) -> Arrays:
     """Transform weights rounded to fp16 and back: what the LiteRT models hold."""
     return {
-        name: value.astype(np.float16).astype(np.float32)
-        if name.startswith(("analysis/", "synthesis/"))
-        else value
+        name: _round_half(name, value) if name.startswith(("analysis/", "synthesis/")) else value
         for name, value in params.items()
     }
+
+
+def _round_half(name: str, value: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    if gdn.is_parameter(name):
+        return gdn.round_half(name, value)
+    return value.astype(np.float16).astype(np.float32)
 
 
 def convert(config: Config, params: Arrays) -> tuple[bytes, bytes]:

@@ -11,8 +11,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from codec_cli.training import layers, losses, networks, prior
-from codec_cli.training.config import Config, Listed
+from codec_cli.training.config import Config, Listed, Transforms
 from codec_cli.training.networks import Arrays, Params
+
+# Of large pictures, what the spread of fresh latents is measured on.
+_CROPS = 16
 
 
 def block_pca(
@@ -55,12 +58,15 @@ def init_params(config: Config, patches: npt.NDArray[np.uint8]) -> Arrays:
     gain = 255 / np.sqrt(26 / lambdas)
     # 26 holds for three channels sharing one pixel's bits; fewer channels weigh distortion more per value.
     gain = gain * np.sqrt(3 / transforms.channels)
-    if isinstance(transforms, Listed):
-        params = layers.init_transforms(transforms, rng)
-        deviation = networks.deviations(params, transforms, patches[:, : transforms.size, : transforms.size])
-    else:
+    if isinstance(transforms, Transforms):
         basis, deviation = block_pca(patches, transforms.stride, transforms.latent_channels)
         params = networks.init_transforms(transforms, len(gain), basis, rng)
+    else:
+        params = layers.init_transforms(transforms, rng)
+        side = config.data.crop
+        # A small image has a latent or a few of each channel, a photograph's crop hundreds.
+        sample = patches if isinstance(transforms, Listed) else patches[:_CROPS]
+        deviation = networks.deviations(params, transforms, sample[:, :side, :side])
     log_gain = np.broadcast_to(np.log(gain)[:, None], (len(gain), transforms.latent_channels))
     if config.entropy.kind == "none":
         return params

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from codec_cli.training import layers, stages
-from codec_cli.training.config import Listed, Transforms
+from codec_cli.training.config import AnyTransforms, Convolutional, Listed, Transforms
 from codec_cli.training.params import Arrays, Params
 
 __all__ = ["Arrays", "Params", "analysis", "halo", "init_transforms", "macs_per_pixel", "synthesis"]
@@ -21,7 +21,7 @@ macs_per_pixel = stages.macs_per_pixel
 
 
 def analysis(
-    params: Params, config: Transforms | Listed, image: tf.Tensor, dtype: tf.DType = tf.float32
+    params: Params, config: AnyTransforms, image: tf.Tensor, dtype: tf.DType = tf.float32
 ) -> tf.Tensor:
     """Image to latents, before any gain.
 
@@ -34,14 +34,14 @@ def analysis(
     Returns:
         float32 (batch, height / stride, width / stride, latent_channels).
     """
-    if isinstance(config, Listed):
-        return layers.analysis(params, config, image, dtype)
-    return stages.analysis(params, config, image, dtype)
+    if isinstance(config, Transforms):
+        return stages.analysis(params, config, image, dtype)
+    return layers.analysis(params, config, image, dtype)
 
 
 def synthesis(
     params: Params,
-    config: Transforms | Listed,
+    config: AnyTransforms,
     latents: tf.Tensor,
     level_weights: tf.Tensor,
     dtype: tf.DType = tf.float32,
@@ -58,24 +58,26 @@ def synthesis(
     Returns:
         float32 (batch, height, width, channels), nominally in [0, 1], not clipped.
     """
-    if isinstance(config, Listed):
-        # The levels count for nothing here, but exported models have both inputs.
-        return layers.synthesis(params, config, latents, dtype) + 0.0 * tf.reduce_sum(level_weights)
-    return stages.synthesis(params, config, latents, level_weights, dtype)
+    if isinstance(config, Transforms):
+        return stages.synthesis(params, config, latents, level_weights, dtype)
+    # The levels count for nothing here, but exported models have both inputs.
+    return layers.synthesis(params, config, latents, dtype) + 0.0 * tf.reduce_sum(level_weights)
 
 
-def halo(config: Transforms | Listed) -> tuple[int, int]:
+def halo(config: AnyTransforms) -> tuple[int, int]:
     """Latent positions on each side that one output of (analysis, synthesis) can depend on."""
+    if isinstance(config, Convolutional):
+        return config.halo
     return (0, 0) if isinstance(config, Listed) else stages.halo(config)
 
 
-def deviations(params: Arrays, config: Listed, images: np.ndarray) -> np.ndarray:
+def deviations(params: Arrays, config: Listed | Convolutional, images: np.ndarray) -> np.ndarray:
     """Standard deviation of every latent channel.
 
     Args:
         params: Initial parameters.
         config: The transforms' configuration.
-        images: uint8 (n, size, size, channels).
+        images: uint8 (n, height, width, channels).
 
     Returns:
         float32 (latent_channels,).

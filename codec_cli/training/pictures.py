@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codec_cli.files import write_atomic
-from codec_cli.training.config import Config, Layer, Listed
+from codec_cli.training.config import Config, Layer, Listed, Transforms
 from codec_cli.training.shapes import Shape, after, output_shape
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def architecture(config: Config, params: Arrays | Params) -> str:
         own = sum(count for key, count in counts.items() if key == name or key.startswith(f"{name}/"))
         rows.append((name, what, "x".join(map(str, shape)), f"{own:,}" if own else ""))
 
-    if isinstance(transforms, Listed):
+    if not isinstance(transforms, Transforms):
         latent = output_shape(transforms.analysis, "analysis", image)
         for name, layers, start in (
             ("analysis", transforms.analysis, image),
@@ -176,7 +176,7 @@ def _listed(layers: Sequence[Layer], name: str, shape: Shape) -> Iterator[tuple[
     for i, layer in enumerate(layers):
         before, shape = shape, after(layer, shape)
         what: str = layer.op
-        if layer.op in ("conv", "conv_transpose", "subpixel"):
+        if layer.op in ("attention", "conv", "conv_transpose", "subpixel"):
             what += f" {layer.kernel}x{layer.kernel}"
         if layer.op in ("conv", "conv_transpose") and layer.stride > 1:
             what += f", stride {layer.stride}"

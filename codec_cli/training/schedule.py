@@ -15,7 +15,10 @@ NAMES = ("correction1", "correction2", "ema", "hard", "learning_rate")
 def scalars(
     config: Mapping[str, Any], step: int, progress: float | None = None
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Warm-up, plateau, cosine decay; averaging; decoder rounding; Adam's bias corrections.
+    """Warm-up, plateau, cosine decay or cycles; averaging; decoder rounding; Adam's bias corrections.
+
+    Cycles are the triangular policy of L. N. Smith, "Cyclical learning rates for training neural networks",
+    WACV 2017, arXiv:1506.01186; they count steps, whatever bounds the run.
 
     Args:
         config: A configuration as a tree of plain values (``Config.model_dump()`` or its JSON);
@@ -33,8 +36,10 @@ def scalars(
     rate, low = optimizer["learning_rate"], optimizer["final_learning_rate"]
     if progress is None:
         progress = step / run["steps"]
-    start = optimizer["decay_start"]
-    if progress > start:
+    start, cycle = optimizer["decay_start"], optimizer.get("cycle_steps")
+    if cycle:
+        rate = low + (rate - low) * (1 - abs(2 * (step % cycle) / cycle - 1))
+    elif progress > start:
         phase = min(1.0, (progress - start) / max(1e-9, 1 - start))
         rate = low + (rate - low) * 0.5 * (1 + math.cos(math.pi * phase))
     if step < optimizer["warmup_steps"]:
