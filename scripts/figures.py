@@ -1,8 +1,13 @@
-"""Draws the README's pictures and prints its tables, from docs/kodak.json and the demo photograph."""
+"""Draws the documents' pictures and prints the README's tables.
+
+From docs/kodak.json and the demo photograph; with ``--perceptual KODAK`` from Kodak's images instead: what
+the perceptual model keeps, invents and loses.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from pathlib import Path
 
@@ -16,12 +21,18 @@ from codec_cli.evaluation.equal import SizeSearch
 from codec_cli.evaluation.metrics import ms_ssim, psnr, to_db
 from codec_cli.evaluation.others import others
 
+Panel = tuple[str, np.ndarray]
+
 ROOT = Path(__file__).resolve().parents[1]
 # Beside ours in the curves: what this kind of model reached first, and what we are after.
 BESIDE = ("factorized", "bpg", "vtm")
 TABLE = ("factorized", "jpeg", "webp", "bpg", "mean-hyperprior", "vtm")
 # The comparison shows the best of these at equal size.
 RIVALS = ("jpeg", "webp", "avif", "jxl", "heic")
+# Details of Kodak's images that show what low rates do to faces, to text and to texture: left, top.
+DETAILS = {"kodim04": (190, 330), "kodim08": (530, 270), "kodim20": (210, 225), "kodim13": (60, 330)}
+DETAIL_SIZE = (240, 160)
+DETAIL_BPP = 0.23
 
 
 def draw_curves(report: dict, target: Path) -> None:
@@ -75,21 +86,49 @@ def draw_comparison(target: Path, quality: int) -> None:
     for name, (pixels, size) in decoded.items():
         print(f"{name}: {size} bytes, {_quality(original, pixels)}")
     best = max(decoded, key=lambda name: psnr(original, decoded[name][0]))
-    panels = (
-        ("original", original, None),
-        ("codec", codec.decode(ours), len(ours)),
-        (best, *decoded[best]),
-    )
-    top, left, size, gap = 0, 90, 300, 10
+    ours_decoded = codec.decode(ours)
+    row: list[Panel] = [("original", original)]
+    for name, pixels, count in (("codec", ours_decoded, len(ours)), (best, *decoded[best])):
+        row.append((f"{name}: {count} bytes, {psnr(original, pixels):.1f} dB", pixels))
+    draw_panels(target, [[(text, pixels[0:300, 90:390]) for text, pixels in row]])
+    print(f"{target.name}: quality {quality}, codec: {len(ours)} bytes, {_quality(original, ours_decoded)}")
+
+
+def draw_panels(target: Path, rows: list[list[Panel]], scale: int = 1) -> None:
+    """Pictures in rows, each under its text; all of one size."""
+    gap, head = 10, 30
+    height, width = (side * scale for side in rows[0][0][1].shape[:2])
     font = ImageFont.load_default(size=14)
-    canvas = Image.new("RGB", (len(panels) * (size + gap) - gap, size + 30), "white")
+    size = (len(rows[0]) * (width + gap) - gap, len(rows) * (height + head))
+    canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
-    for i, (name, pixels, count) in enumerate(panels):
-        canvas.paste(Image.fromarray(pixels[top : top + size, left : left + size]), (i * (size + gap), 30))
-        text = name if count is None else f"{name}: {count} bytes, {psnr(original, pixels):.1f} dB"
-        draw.text((i * (size + gap) + 4, 5), text, "black", font)
+    for r, row in enumerate(rows):
+        for c, (text, pixels) in enumerate(row):
+            place = (c * (width + gap), r * (height + head))
+            canvas.paste(
+                Image.fromarray(pixels.repeat(scale, 0).repeat(scale, 1)), (place[0], place[1] + head)
+            )
+            draw.text((place[0] + 4, place[1] + 8), text, "black", font)
     canvas.save(target, optimize=True)
-    print(f"{target.name}: quality {quality}, codec: {len(ours)} bytes, {_quality(original, panels[1][1])}")
+
+
+def draw_perceptual(target: Path, kodak: Path) -> None:
+    """Details at one rate: original, the photo model, the perceptual one, and HEIC at the same size."""
+    heic = next(iter(others(("heic",))))
+    rows = []
+    for name, (left, top) in DETAILS.items():
+        original = np.asarray(Image.open(kodak / f"{name}.png").convert("RGB"))
+        wanted = round(DETAIL_BPP * original.shape[0] * original.shape[1] / 8)
+        shown: list[Panel] = [(name, original)]
+        for model in ("photo", "photo-perceptual"):
+            codec = Codec(model)
+            _, file = SizeSearch(functools.partial(codec.encode, original), range(1, 101)).nearest(wanted)
+            shown.append((f"{model}: {len(file)} bytes", codec.decode(file)))
+        _, file = SizeSearch(functools.partial(heic.encode, original), heic.scale).nearest(len(file))
+        shown.append((f"heic: {len(file)} bytes", heic.decode(file)))
+        width, height = DETAIL_SIZE
+        rows.append([(text, pixels[top : top + height, left : left + width]) for text, pixels in shown])
+    draw_panels(target, rows)
 
 
 def _quality(original: np.ndarray, pixels: np.ndarray) -> str:
@@ -101,7 +140,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "kodak.json")
     parser.add_argument("--quality", type=int, default=25, help="of the comparison picture")
+    parser.add_argument("--perceptual", type=Path, metavar="KODAK", help="draw docs/perceptual.png alone")
     arguments = parser.parse_args()
+    if arguments.perceptual is not None:
+        draw_perceptual(ROOT / "docs" / "perceptual.png", arguments.perceptual)
+        return
     draw_comparison(ROOT / "docs" / "comparison.png", arguments.quality)
     report = json.loads(arguments.report.read_text())
     draw_curves(report, ROOT / "docs" / "kodak.png")
