@@ -94,10 +94,10 @@ def draw_comparison(target: Path, quality: int) -> None:
     print(f"{target.name}: quality {quality}, codec: {len(ours)} bytes, {_quality(original, ours_decoded)}")
 
 
-def draw_panels(target: Path, rows: list[list[Panel]], scale: int = 1) -> None:
+def draw_panels(target: Path, rows: list[list[Panel]]) -> None:
     """Pictures in rows, each under its text; all of one size."""
     gap, head = 10, 30
-    height, width = (side * scale for side in rows[0][0][1].shape[:2])
+    height, width = rows[0][0][1].shape[:2]
     font = ImageFont.load_default(size=14)
     size = (len(rows[0]) * (width + gap) - gap, len(rows) * (height + head))
     canvas = Image.new("RGB", size, "white")
@@ -105,9 +105,7 @@ def draw_panels(target: Path, rows: list[list[Panel]], scale: int = 1) -> None:
     for r, row in enumerate(rows):
         for c, (text, pixels) in enumerate(row):
             place = (c * (width + gap), r * (height + head))
-            canvas.paste(
-                Image.fromarray(pixels.repeat(scale, 0).repeat(scale, 1)), (place[0], place[1] + head)
-            )
+            canvas.paste(Image.fromarray(pixels), (place[0], place[1] + head))
             draw.text((place[0] + 4, place[1] + 8), text, "black", font)
     canvas.save(target, optimize=True)
 
