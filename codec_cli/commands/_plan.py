@@ -213,7 +213,12 @@ def _mirror(
 ) -> Iterator[Item]:
     empty = True
     for path in find(folder, rules.is_input, include, exclude):
-        yield Item(path, (out / path.relative_to(folder)).with_suffix(rules.suffix), make_folder=True)
+        kind = kind_of(path)
+        # A pipe that happens to lie there would be waited for forever. Folders are those that can't be listed.
+        odd = kind is not None and not stat.S_ISREG(kind) and not stat.S_ISDIR(kind)
+        error = rules.input_error(f"{path}: cannot read: not a regular file") if odd else None
+        target = (out / path.relative_to(folder)).with_suffix(rules.suffix)
+        yield Item(path, target, make_folder=True, error=error)
         empty = False
     if empty:
         yield Item(folder, out, error=rules.input_error(f"{folder}: no {rules.inputs} in this directory"))
