@@ -212,7 +212,7 @@ class Report:
             files = sorted(self._outcomes, key=lambda outcome: outcome.number)
             counts = {"failed": self._failed, "skipped": self._skipped, "not_begun": left}
             click.echo(json_text({"files": [outcome.facts() for outcome in files], **counts}), nl=False)
-        elif self._total > 1:
+        elif self._total > 1 or left:
             self._summarise()
         if left:
             _write(f"codec: interrupted; {left} files were not begun", err=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -21,6 +25,9 @@ R = TypeVar("R")
 WORKER_DIED = "its process was killed, perhaps for lack of memory; try fewer --jobs"
 WINDOW = 64
 """Results per process that may wait for their turn, while an earlier one takes long."""
+
+QUICK = 0.25
+"""Seconds below which a process gets its next thing before it is done with one, so as not to wait for it."""
 
 _work: Callable[[Any], Any] | None = None
 
@@ -72,24 +79,33 @@ def _spread(workers: list[_Worker[T, R]], things: Iterable[T], ordered: bool) ->
     ready: dict[int, R] = {}
     turn, more = 0, True
     while True:
-        for worker in workers:
-            if more and not worker.busy and len(ready) < WINDOW * len(workers):
+        for worker in sorted(workers, key=lambda worker: len(worker.begun)):
+            while more and worker.has_room and len(ready) < WINDOW * len(workers):
                 thing = next(numbered, None)
                 if thing is None:
                     more = False
                 else:
                     worker.begin(*thing)
-        futures = [worker.future for worker in workers if worker.future is not None]
-        if not futures:
+        begun = [worker.begun[0].future for worker in workers if worker.begun]
+        if not begun:
             return
-        wait(futures, return_when=FIRST_COMPLETED)
+        wait(begun, return_when=FIRST_COMPLETED)
         for worker in workers:
-            if worker.future is not None and worker.future.done():
+            if worker.begun and worker.begun[0].future.done():
                 number, result = worker.finish()
-                ready[turn if not ordered else number] = result
+                ready[number if ordered else turn] = result
                 while turn in ready:
                     yield ready.pop(turn)
                     turn += 1
+
+
+@dataclass
+class _Begun(Generic[T, R]):
+    """A thing that a worker was given: its number, and what its result will be."""
+
+    number: int
+    thing: T
+    future: Future[R]
 
 
 class _Worker(Generic[T, R]):
@@ -102,8 +118,10 @@ class _Worker(Generic[T, R]):
     def __init__(self, work: Callable[[T], R], died: Callable[[T], R]) -> None:
         self._work = work
         self._died = died
+        self._finished = -math.inf
+        self._quick = False
+        self.begun: deque[_Begun[T, R]] = deque()
         self._start()
-        self.future: Future[R] | None = None
 
     def _start(self) -> None:
         import multiprocessing
@@ -115,39 +133,47 @@ class _Worker(Generic[T, R]):
         self._process: Future[int] | None = None
 
     @property
-    def busy(self) -> bool:
-        """Whether something was begun that has not been asked for."""
-        return self.future is not None
+    def has_room(self) -> bool:
+        """Whether to give it something: one thing, or the next one too, if it would soon wait for that."""
+        return len(self.begun) < (2 if self._quick else 1)
 
     def begin(self, number: int, thing: T) -> None:
-        """Begins to work on a thing."""
+        """Begins to work on a thing, after the one before."""
         from concurrent.futures.process import BrokenProcessPool
 
-        self._number, self._thing = number, thing
         try:
-            self._submit()
-        except BrokenProcessPool:  # It was killed while it had nothing to do.
-            self.close()
-            self._start()
-            self._submit()
+            future = self._submit(thing)
+        except BrokenProcessPool:
+            if self.begun:  # finish() will find out.
+                future = self.begun[0].future
+            else:  # It was killed while it had nothing to do.
+                self._restart()
+                future = self._submit(thing)
+        self.begun.append(_Begun(number, thing, future))
 
-    def _submit(self) -> None:
+    def _submit(self, thing: T) -> Future[R]:
         if self._process is None:
             self._process = self._pool.submit(os.getpid)
-        self.future = self._pool.submit(_call, self._thing)
+        return self._pool.submit(_call, thing)
+
+    def _restart(self) -> None:
+        self.close()
+        self._start()
 
     def finish(self) -> tuple[int, R]:
-        """Returns the number of the thing that was done, and the result."""
+        """Returns the number of the first thing that was begun, and the result."""
         from concurrent.futures.process import BrokenProcessPool
 
-        assert self.future is not None
-        future, self.future = self.future, None
+        first = self.begun.popleft()
+        now = time.monotonic()
+        self._quick, self._finished = now - self._finished < QUICK, now
         try:
-            return self._number, future.result()
+            return first.number, first.future.result()
         except BrokenProcessPool:
-            self.close()
-            self._start()
-            return self._number, self._died(self._thing)
+            self._restart()
+            for later in self.begun:  # Was not begun: results come in turn.
+                later.future = self._submit(later.thing)
+            return first.number, self._died(first.thing)
 
     def stop(self) -> None:
         """Tells the process to end at once; what it has begun, it cleans up."""
