@@ -18,8 +18,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from codec_cli import modern
+from codec_cli.colour import to_rgb
 from codec_cli.errors import CodecError, ImageError, LimitError, OutputError
-from codec_cli.metadata import ORIENTATION, kept_exif, kept_icc, printable, save_options
+from codec_cli.metadata import (
+    FACTS,
+    ORIENTATION,
+    kept_exif,
+    kept_icc,
+    note_unkept,
+    printable,
+    save_options,
+)
 
 __all__ = [
     "OUTPUT_SUFFIXES",
@@ -60,6 +70,8 @@ REDUCED_NOTE = "16-bit input reduced to 8 bits"
 
 # Tried first: Image.preinit() registers these, and importing the other plugins takes a while.
 _COMMON_FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF")
+# What to call files whose beginning is known, but whose kind Pillow knows nothing of.
+_PARTLY_READ = {b"8BPS": "PSD", b"P7": "PAM", b"PF": "PFM", b"II": "TIFF", b"MM": "TIFF"}
 # Other programs (Ghostscript, the operating system) render these, or no one does.
 _REFUSED_FORMATS = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG")
 
@@ -96,7 +108,8 @@ def load_picture(
 
     16-bit gray is divided by 257 and rounded; Pillow itself reduces 16-bit colour, to the upper byte.
     Floating-point samples are 0 to 1 if none exceeds 1, else 0 to 255; what lies outside is clipped. CMYK is
-    converted without its profile. Of several frames the first is taken. Each of these gives a warning.
+    converted to sRGB by its profile. Of several frames the first is taken. Each of these gives a warning, and
+    so does the loss of XMP and IPTC. docs/INPUTS.md has a table of all kinds of input.
 
     Args:
         source: The file, its bytes, or a binary stream (read from its start, and left open).
@@ -127,8 +140,12 @@ def opened_image(
         raises is told as a failure to read the image.
     """
     try:
-        with _pillow_settings(max_pixels), _opened(source) as stream, _identify(stream, formats) as image:
-            _check_size(image, name, max_pixels)
+        with (
+            _pillow_settings(max_pixels),
+            _opened(source) as stream,
+            _identify(stream, name, max_pixels, formats) as image,
+        ):
+            _check_size(image.size, name, max_pixels)
             yield image
     except CodecError:
         raise
@@ -236,7 +253,8 @@ def output_format(suffix: str, channels: int, transparent: bool, name: str | Non
 def input_suffixes() -> frozenset[str]:
     """The suffixes (".png", lower case) of all image files that :func:`load_picture` may be able to read."""
     readable = {"MPO", *_allowed_formats()}
-    return frozenset(suffix.lower() for suffix, kind in Image.EXTENSION.items() if kind in readable)
+    known = {suffix.lower() for suffix, kind in Image.EXTENSION.items() if kind in readable}
+    return frozenset(known.union(modern.SUFFIXES))  # Rather an error that says what to install than silence.
 
 
 def _allowed_formats() -> tuple[str, ...]:
@@ -288,16 +306,40 @@ def _opened(source: Source) -> Iterator[IO[bytes]]:
         yield source if source.seekable() else io.BytesIO(source.read())
 
 
-def _identify(stream: IO[bytes], formats: tuple[str, ...] | None) -> Image.Image:
+def _identify(stream: IO[bytes], name: str, max_pixels: int, formats: tuple[str, ...] | None) -> Image.Image:
     Image.preinit()
     if stream.seek(0, os.SEEK_END) == 0:
         raise ValueError("the file is empty")
-    if formats is not None:
-        return Image.open(stream, formats=formats)
+    facts = modern.read_facts(stream)
+    if facts and any(facts.size):
+        _check_size(facts.size, name, max_pixels)
     try:
-        return Image.open(stream, formats=_COMMON_FORMATS)
+        image = Image.open(stream, formats=formats or _COMMON_FORMATS)
     except UnidentifiedImageError:
+        if formats is not None:
+            raise
+        image = _identify_rare(stream, facts)
+    if facts:
+        image.info[FACTS] = facts
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(284) == 2 and max(tags.get(258, (1,))) > 8:
+        image.close()  # Pillow would take bytes for samples.
+        raise ValueError("more than 8 bits in separate planes are not supported; convert it to PNG")
+    return image
+
+
+def _identify_rare(stream: IO[bytes], facts: modern.Facts | None) -> Image.Image:
+    if facts and facts.kind != "PNG":
+        return Image.open(stream, formats=(modern.plugin_for(facts.kind),))
+    try:
         return Image.open(stream, formats=[f for f in _allowed_formats() if f not in _COMMON_FORMATS])
+    except UnidentifiedImageError as error:
+        stream.seek(0)
+        start = stream.read(4)
+        for magic, kind in _PARTLY_READ.items():
+            if start.startswith(magic):
+                raise ValueError(f"a kind of {kind} that Pillow does not read; convert it to PNG") from error
+        raise
 
 
 def _read(image: Image.Image, name: str, max_pixels: int, keep_metadata: bool) -> Picture:
@@ -306,18 +348,20 @@ def _read(image: Image.Image, name: str, max_pixels: int, keep_metadata: bool) -
         notes.append(FRAMES_NOTE)
     layout = repr((getattr(image, "tile", None) or [])[:4])  # Gone once the pixels are there.
     image.load()
-    _check_size(image, name, max_pixels)  # An icon's or animation's true size may appear only now.
-    pixels, alpha = _samples(image, layout, notes)
+    _check_size(image.size, name, max_pixels)  # An icon's or animation's true size may appear only now.
+    pixels, alpha = _samples(to_rgb(image, notes), layout, notes)
     orientation = _orientation(image)
     icc = kept_icc(image, pixels.shape[2], notes) if keep_metadata else None
     exif = kept_exif(image, notes) if keep_metadata else None
+    if keep_metadata:
+        note_unkept(image, notes)
     pixels = _upright(pixels, orientation)
     alpha = None if alpha is None else _upright(alpha, orientation)
     return Picture(pixels, alpha, icc, exif, tuple(notes))
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise _too_large(name, f"{width}x{height} = {width * height} pixels", max_pixels)
     if width < 1 or height < 1:
@@ -340,6 +384,9 @@ def has_frames(image: Image.Image) -> bool:
     """Whether an image file holds more than one picture."""
     if image.format == "PSD":
         return False  # Its "frames" are layers; what we load is their composite.
+    facts = image.info.get(FACTS)
+    if isinstance(facts, modern.Facts) and facts.animated:
+        return True
     try:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # Damage after the first frame doesn't concern us.
@@ -355,13 +402,20 @@ def _samples(image: Image.Image, layout: str, notes: list[str]) -> tuple[Array, 
     # A PNG without alpha channel may name one gray level or colour that is transparent.
     key = image.info.get("transparency") if mode in ("1", "L", "RGB") or mode.startswith("I") else None
     maximum = re.search(r"', (\d+)\)", layout) if image.format == "PPM" else None
-    if mode.startswith("I") or re.search(r";1[26]|SGI16", layout) or (maximum and int(maximum[1]) > 255):
-        notes.append(REDUCED_NOTE)
+    bits = _bits(image)
+    # "BGR;16" is a BMP's 5, 6 and 5 bits.
+    deep = re.search(r"(?<!BGR);1[26]|SGI16", layout) or (maximum and int(maximum[1]) > 255)
     if mode == "F":
         notes.append("floating-point input reduced to 8 bits")
         return _float_samples(image), None
+    if bits > 8:
+        notes.append(f"{bits}-bit input reduced to 8 bits")
+    elif mode.startswith("I") or deep:
+        notes.append(REDUCED_NOTE)
     if mode.startswith("I"):
         values = np.asarray(image)
+        if bits == 32:
+            values = values.view(np.uint32) >> 16
         if values.min() < 0 or values.max() > 65535:
             notes.append("samples outside 0 to 65535 clipped")
             values = values.clip(0, 65535)
@@ -388,6 +442,16 @@ def _samples(image: Image.Image, layout: str, notes: list[str]) -> tuple[Array, 
     return colour, _key_alpha(colour, key)
 
 
+def _bits(image: Image.Image) -> int:
+    """Bits of a sample where something other than Pillow's mode and layout tells; else 0."""
+    facts = image.info.get(FACTS)
+    if isinstance(facts, modern.Facts):
+        return facts.bits
+    tags = getattr(image, "tag_v2", {})
+    # Pillow takes them for signed.
+    return 32 if image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,) else 0
+
+
 def _planes(image: Image.Image, mode: str) -> Array:
     return np.asarray(image if image.mode == mode else image.convert(mode))
 
@@ -407,6 +471,8 @@ def _key_alpha(values: npt.NDArray[Any], key: Any) -> Array | None:  # noqa: ANN
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1  # The file says it elsewhere, and its decoder has seen to it; of a packed JPEG it has not.
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # Damaged EXIF is no reason to refuse the pixels.

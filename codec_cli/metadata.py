@@ -7,6 +7,12 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from codec_cli.colour import implied_profile
+from codec_cli.modern import Facts
+
+FACTS = "codec facts"
+"""Where :class:`codec_cli.modern.Facts` lie in an image's ``info``."""
+
 
 def printable(text: str) -> str:
     """One line without control characters: a file must not get to write them to a terminal."""
@@ -14,17 +20,49 @@ def printable(text: str) -> str:
 
 
 def kept_icc(image: Image.Image, channels: int, notes: list[str]) -> bytes | None:
-    """The profile of an image if it fits the pixels that come of it; a note says what was dropped."""
+    """The profile of an image if it fits the pixels that come of it; a note says what was dropped.
+
+    Where an image names its colour space in another way, a profile of that; see
+    :func:`codec_cli.colour.implied_profile`.
+    """
+    if image.mode in ("CMYK", "LAB"):
+        return None  # These are converted, with a note of its own.
     icc = image.info.get("icc_profile")
     if not isinstance(icc, bytes) or not icc:
+        facts = image.info.get(FACTS)
+        return implied_profile(image, facts.nclx if isinstance(facts, Facts) else None, channels, notes)
+    if image.format == "JXL" and icc[4:8] == b"jxl " and _JXL_SRGB.search(icc.replace(b"\0", b"")):
         return None
     space = icc[16:20] if icc[36:40] == b"acsp" else None
     fits = space in (None, b"GRAY" if channels == 1 else b"RGB ")
-    if image.mode in ("CMYK", "LAB", "HSV") or not fits:
-        source = printable(space.decode("ascii", "replace")) if space else image.mode
+    if not fits:
+        source = printable((space or b"?").decode("ascii", "replace"))
         notes.append(f"colour profile for {source} dropped: it does not fit the pixels")
         return None
     return icc
+
+
+# libjxl makes a profile for every picture; its description (in UTF-16) names the colour space.
+_JXL_SRGB = re.compile(rb"sRGB|(RGB|Gra)_D65_(SRG_)?\w{3}_SRG")
+# By where Pillow keeps them: in ``info``, in a TIFF's tags.
+_XMP, _IPTC = ("xmp", "XML:com.adobe.xmp", "Raw profile type xmp", 700), ("Raw profile type iptc", 33723)
+_PHOTOSHOP_IPTC = 0x0404
+
+
+def note_unkept(image: Image.Image, notes: list[str]) -> None:
+    """Says what other metadata of a loaded image is not kept: XMP, IPTC, EXIF that can't be read."""
+    known = {key for key, value in image.info.items() if value} | set(getattr(image, "tag_v2", {}))
+    photoshop, facts = image.info.get("photoshop"), image.info.get(FACTS)
+    packed = facts.packed if isinstance(facts, Facts) else ()
+    lost = []
+    if "EXIF" in packed and "exif" not in known:
+        lost.append("compressed EXIF")
+    if "XMP" in packed or known.intersection(_XMP):
+        lost.append("XMP")
+    if (isinstance(photoshop, dict) and _PHOTOSHOP_IPTC in photoshop) or known.intersection(_IPTC):
+        lost.append("IPTC")
+    if lost:
+        notes.append(f"{' and '.join(lost)} dropped: only ICC profile and EXIF are kept")
 
 
 # What of a TIFF's (or any EXIF's) first directory describes the picture, not the layout of its file.
@@ -44,10 +82,19 @@ def kept_exif(image: Image.Image, notes: list[str]) -> bytes | None:
         legacy = image.info.get("Raw profile type exif")  # ImageMagick's way to put EXIF in a PNG
         if not exif and isinstance(legacy, str):
             exif = bytes.fromhex("".join(legacy.split("\n")[3:]))
-        return trimmed_exif(exif) if exif else None
+        kept = trimmed_exif(exif) if exif else None
+        return None if kept is None or _says_nothing(kept) else kept
     except Exception:  # Cameras and editors write much that is wrong; the pixels are fine.
         notes.append("damaged EXIF dropped")
         return None
+
+
+def _says_nothing(exif: bytes) -> bool:
+    """Whether a trimmed EXIF holds its orientation, 1, and nothing else."""
+    order = _BYTE_ORDERS[exif[:4]]
+    first = int.from_bytes(exif[4:8], order)
+    entries, tag = (int.from_bytes(exif[i : i + 2], order) for i in (first, first + 2))
+    return entries == 0 or (entries == 1 and tag == ORIENTATION)
 
 
 def _descriptive_exif(exif: Image.Exif) -> bytes | None:

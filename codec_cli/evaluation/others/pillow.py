@@ -16,6 +16,7 @@ from PIL import __version__ as _pillow_version
 
 from codec_cli.errors import CodecError
 from codec_cli.evaluation.others.base import INSTALL, OtherCodec, Pixels, check_pixels, one_line
+from codec_cli.modern import load_heif, load_jxl
 
 __all__ = ["PILLOW_CODECS"]
 
@@ -56,24 +57,14 @@ class _Plugin:
             return _NOT_INSTALLED
 
 
-def _load_jxl() -> None:
-    importlib.import_module("pillow_jxl")
-
-
-def _load_heif() -> None:
-    plugin = importlib.import_module("pillow_heif")
-    if "HEIF" not in Image.SAVE:
-        plugin.register_heif_opener()
-
-
 def _heif_libraries() -> str:
     info = importlib.import_module("pillow_heif").libheif_info()
     return f"libheif {info['libheif']}, {info['HEIF']}, "
 
 
 # pillow-jxl-plugin tells no version of its libjxl; each release is built with one (1.3.8: libjxl 0.12.0).
-_JXL = _Plugin("pillow-jxl-plugin", _load_jxl, lambda: "")
-_HEIF = _Plugin("pillow-heif", _load_heif, _heif_libraries)
+_JXL = _Plugin("pillow-jxl-plugin", load_jxl, lambda: "")
+_HEIF = _Plugin("pillow-heif", load_heif, _heif_libraries)
 
 
 @dataclass(frozen=True)
