@@ -99,4 +99,4 @@ class Loaded:
     @cached_property
     def synthesis(self) -> Session:
         """The synthesis transform."""
-        return Session(self.info.read(SYNTHESIS), self.info.path / SYNTHESIS, self._threads)
+        return Session(self.info.synthesis(), self.info.path / SYNTHESIS, self._threads)

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +35,10 @@ TABLES, ANALYSIS, SYNTHESIS = "tables.npz", "analysis.tflite", "synthesis.tflite
 ENCODER = "encoder.npz"
 # For fine-tuning and refinement; not needed to encode or decode.
 WEIGHTS = "weights.npz"
-# Bytes of all arrays of one npz file: far more than any model of ours, far less than memory.
+# Model folders may be hostile, too. Bytes of a description, of any other file of a model and of all arrays of
+# one npz file: far more than any model of ours has, far less than memory.
+MAX_DESCRIPTION = 1 << 20
+MAX_FILE = 1 << 29
 MAX_ARRAYS = 1 << 29
 # The fields of model.json that decoding depends on.
 DECODING_FIELDS = (
@@ -154,7 +158,7 @@ class ModelInfo:
     def read(self, name: str) -> bytes:
         """A file of the model, checked against its SHA-256 (raises :class:`ModelError`)."""
         try:
-            data = (self.path / name).read_bytes()
+            data = _read_regular(self.path / name, MAX_FILE)
         except OSError as error:
             raise ModelError(f"{self.path / name}: cannot read: {error.strerror}") from error
         if hashlib.sha256(data).hexdigest() != self.facts["files"].get(name):
@@ -168,23 +172,26 @@ class ModelInfo:
 
     def arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
         """The arrays of an npz file of the model, checked (raises :class:`ModelError`)."""
-        import io
-        import zipfile
-
-        import numpy as np
-
         data = self.read(name)
         try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if sum(member.file_size for member in archive.infolist()) > MAX_ARRAYS:
-                    raise ValueError("too large")
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                values = {key: arrays[key] for key in arrays.files}
-            if not all(isinstance(v, np.ndarray) and v.dtype.kind in "iuf" for v in values.values()):
-                raise ValueError("not numbers")
-            return values
+            return _arrays(data)
         except Exception as error:  # numpy and zipfile have no common type for what a file may hold.
             raise ModelError(f"{self.path / name}: damaged; install the model again") from error
+
+    def synthesis(self) -> bytes:
+        """``synthesis.tflite``, once the fingerprint is known to be that of the contents.
+
+        Whoever makes a folder can make the check sums in it right. The fingerprint is what names a model in
+        files and in what its publisher says of it, so nothing else may come under it to the interpreter,
+        which is not made for hostile networks.
+
+        Raises:
+            ModelError: A file is damaged, or the fingerprint that of other contents.
+        """
+        content = self.read(SYNTHESIS)
+        if fingerprint(self.facts, self.tables, content) != self.fingerprint_full:
+            raise ModelError(f"{self.path}: the fingerprint does not match the contents")
+        return content
 
     def verify(self) -> None:
         """Recomputes checksums, fingerprint and the context networks' bounds.
@@ -197,8 +204,7 @@ class ModelInfo:
 
         for name in self.facts["files"]:
             self.read(name)
-        if fingerprint(self.facts, self.tables, self.read(SYNTHESIS)) != self.fingerprint_full:
-            raise ModelError(f"{self.path}: the fingerprint does not match the contents")
+        self.synthesis()
         entropy = load_entropy_model(self)
         if isinstance(entropy, ContextModel):
             entropy.check_bounds()
@@ -208,11 +214,69 @@ class ModelInfo:
         return sum(path.stat().st_size for path in self.path.iterdir() if path.is_file())
 
 
+def _read_regular(path: Path, limit: int) -> bytes:
+    """All bytes of a regular file: a pipe or a device in its place neither blocks nor goes on for ever.
+
+    Raises:
+        ModelError: It is something else, or has more than ``limit`` bytes.
+        OSError: It can't be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags)
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise ModelError(f"{path}: not a regular file")
+        if facts.st_size > limit:
+            raise ModelError(f"{path}: larger than {limit} bytes, which no file of a model is")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(facts.st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _arrays(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an npz file. Raises whatever the libraries do, and ValueError, if something is wrong.
+
+    ``numpy.load`` allocates what a member's header claims before it looks for the numbers, and zipfile
+    inflates bzip2 and LZMA without a limit: sizes are compared first, and only deflate (or nothing) may
+    compress.
+    """
+    import io
+    import zipfile
+
+    from numpy.lib import format as numpy_format
+
+    npy: Any = numpy_format  # It has types in some versions of numpy only.
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    values: dict[str, npt.NDArray[Any]] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MAX_ARRAYS:
+            raise ValueError("too large")
+        for member in members:
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("compressed in another way than numpy does")
+            with archive.open(member) as file:  # ZipFile.read() inflates everything, then cuts.
+                content = io.BytesIO(file.read(member.file_size + 1))
+            shape, _, dtype = read_header[npy.read_magic(content)](content)
+            left = len(content.getbuffer()) - content.tell()
+            if (
+                dtype.kind not in "iuf"
+                or min(shape, default=0) < 0
+                or math.prod(shape) * dtype.itemsize != left
+            ):
+                raise ValueError("not numbers, or not as many as claimed")
+            content.seek(0)
+            values[member.filename.removesuffix(".npy")] = npy.read_array(content, allow_pickle=False)
+    return values
+
+
 def read_info(folder: Path) -> ModelInfo:
     """Reads and checks a folder's ``model.json`` (raises :class:`ModelError`)."""
     path = folder / DESCRIPTION
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(_read_regular(path, MAX_DESCRIPTION).decode("utf-8"))
     except OSError as error:
         raise ModelError(f"{folder}: not a model folder ({DESCRIPTION}: {error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -328,6 +392,8 @@ class Zoo:
     def add(self, folder: Path, force: bool = False) -> ModelInfo:
         """Copies a checked model folder into the user's models directory."""
         info = read_info(folder.resolve())
+        if not info.name or info.name.startswith("."):
+            raise ModelError(f"{folder}: {info.name!r} can't be the name of a model; rename the folder")
         info.verify()
         target = user_models_dir() / info.name
         if target.exists() and not force:
@@ -336,8 +402,10 @@ class Zoo:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
+            # A link may lead anywhere; but the contents of what the description lists are known by now.
             for path in info.path.iterdir():
-                if path.is_file():
+                known = path.name == DESCRIPTION or path.name in info.facts["files"]
+                if path.is_file() and (known or not path.is_symlink()):
                     shutil.copy2(path, temporary / path.name)
             if target.exists():
                 shutil.rmtree(target)

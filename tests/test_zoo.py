@@ -2,9 +2,12 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
+import os
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -312,10 +315,10 @@ class TestDamage:
                 use()
 
 
-def archive(**members):
+def archive(compression=zipfile.ZIP_STORED, **members):
     """A zip file."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as file:
+    with zipfile.ZipFile(stream, "w", compression) as file:
         for name, content in members.items():
             file.writestr(f"{name}.npy", content)
     return stream.getvalue()
@@ -327,10 +330,16 @@ def saved(array, **options):
     return stream.getvalue()
 
 
-def huge_array():
-    """An array that claims 2^60 numbers, and ends."""
+def misstated(content, claimed):
+    """A zip file of a member that inflates to another size than its directory gives."""
+    data = archive(zipfile.ZIP_DEFLATED, gain=content)
+    return data.replace(len(content).to_bytes(4, "little"), claimed.to_bytes(4, "little"))
+
+
+def huge_array(count=1 << 60):
+    """An array that claims many numbers, and ends."""
     content = saved(np.zeros(7, np.int32))
-    header = content.replace(b"(7,)", b"(1152921504606846976,)")
+    header = content.replace(b"(7,)", b"(%d,)" % count)
     grown = len(header) - len(content)
     return header.replace(b" " * grown + b"\n", b"\n", 1)
 
@@ -373,6 +382,33 @@ class TestHostileTables:
             with pytest.raises(ModelError) as caught:
                 use()
             one_line(caught)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            pytest.param(misstated(bytes(1000), zoo.MAX_ARRAYS + 1), id="too large"),
+            pytest.param(archive(zipfile.ZIP_BZIP2, gain=bytes(100 << 20)), id="bzip2 bomb"),
+            pytest.param(archive(zipfile.ZIP_LZMA, gain=bytes(100 << 20)), id="LZMA bomb"),
+            pytest.param(misstated(bytes(100 << 20), 100), id="more than the directory says"),
+            pytest.param(archive(gain=huge_array(1 << 28)), id="claimed array"),
+            pytest.param(archive(gain=huge_array(1 << 60)), id="claimed huge array"),
+            pytest.param(archive(gain=huge_array(-1)), id="negative array"),
+        ],
+    )
+    def test_bombs(self, content, tmp_path):
+        """Neither inflated nor allocated."""
+        folder = copy_model(tmp_path / "model-1")
+        rewrite(folder, tables=content)
+        info = read_info(folder)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ModelError, match=r"tables\.npz") as caught:
+                info.tables  # noqa: B018
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        one_line(caught)
+        assert peak < (8 << 20) + 4 * len(content)
 
     def test_any_byte(self, tmp_path):
         """Damage that the zip library itself finds, all over the file."""
@@ -615,7 +651,75 @@ class TestHostileDescriptions:
             one_line(caught)
 
 
+class TestOddFiles:
+    """What lies in a model folder need not be a file."""
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+    @pytest.mark.parametrize("file", ["model.json", "tables.npz", "synthesis.tflite"])
+    def test_pipes(self, file, tmp_path):
+        """Nobody ever writes to it: whoever waits for that waits for ever."""
+        folder = copy_model(tmp_path / "model-1")
+        (folder / file).unlink()
+        os.mkfifo(folder / file)
+        with pytest.raises(ModelError, match=file) as caught:
+            read_info(folder).verify()
+        one_line(caught)
+
+    @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no /dev/zero here")
+    @pytest.mark.parametrize("file", ["model.json", "tables.npz", "synthesis.tflite"])
+    def test_devices(self, file, tmp_path):
+        folder = copy_model(tmp_path / "model-1")
+        (folder / file).unlink()
+        (folder / file).symlink_to("/dev/zero")
+        with pytest.raises(ModelError, match=file) as caught:
+            read_info(folder).verify()
+        one_line(caught)
+
+    @pytest.mark.parametrize(
+        ("file", "limit"), [("model.json", "MAX_DESCRIPTION"), ("analysis.tflite", "MAX_FILE")]
+    )
+    def test_too_large(self, file, limit, tmp_path):
+        """A sparse file: it takes no room here, and would in memory."""
+        folder = copy_model(tmp_path / "model-1")
+        os.truncate(folder / file, getattr(zoo, limit) + 1)
+        with pytest.raises(ModelError, match="larger") as caught:
+            read_info(folder).verify()
+        assert file in one_line(caught)
+
+    def test_synthesis_of_another_fingerprint(self, tmp_path):
+        """Check sums are right, the fingerprint is another model's: it never gets to the interpreter."""
+        folder = copy_model(tmp_path / "model-1")
+        content = (folder / "synthesis.tflite").read_bytes() + b"\0"
+        (folder / "synthesis.tflite").write_bytes(content)
+        files = {**DESCRIPTION["files"], "synthesis.tflite": hashlib.sha256(content).hexdigest()}
+        rewrite(folder, facts={"files": files})
+        data = codec_of(CONTEXT).encode(texture(20, 20))
+        with pytest.raises(ModelError, match="fingerprint") as caught:
+            Codec(read_info(folder)).decode(data)
+        assert str(folder) in one_line(caught)
+
+
 class TestAdd:
+    def test_links_are_not_followed(self, places):
+        """Only to what the description lists, whose contents were checked."""
+        folder = copy_model(places["given"] / "mine-1")
+        secret = places["given"] / "secret"
+        secret.write_text("secret")
+        (folder / "NOTES").symlink_to(secret)
+        (folder / "LICENSE").write_text("licence")
+        tables = (folder / "tables.npz").rename(places["given"] / "tables.npz")
+        (folder / "tables.npz").symlink_to(tables)
+        added = {path.name: path for path in Zoo().add(folder).path.iterdir()}
+        assert set(added) == {path.name for path in folder.iterdir()} - {"NOTES"}
+        assert not any(path.is_symlink() for path in added.values())
+
+    def test_hidden_folder(self, places):
+        """It could never be found again."""
+        with pytest.raises(ModelError, match="rename") as caught:
+            Zoo().add(copy_model(places["given"] / ".mine-1"))
+        one_line(caught)
+        assert list(places["user"].iterdir()) == []
+
     def test_add(self, places):
         folder = copy_model(places["given"] / "mine-1")
         info = Zoo().add(folder)
