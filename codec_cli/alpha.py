@@ -55,7 +55,8 @@ def decode_alpha(png: bytes | None, header: Header, name: str) -> Plane:
         return np.full((header.height, header.width), 255, np.uint8)
     check_alpha(png, header)
     try:
-        plane = load_picture(png, name, header.width * header.height, keep_metadata=False)
+        # No other format: a damaged PNG is not to be shown to all of Pillow's decoders.
+        plane = load_picture(png, name, header.width * header.height, keep_metadata=False, formats=("PNG",))
     except ImageError as error:
         raise FormatError("damaged: the alpha plane is not decodable") from error
     if plane.pixels.shape != (header.height, header.width, 1) or plane.alpha is not None:
