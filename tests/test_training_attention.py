@@ -18,7 +18,20 @@ import tensorflow_compression as tfc
 from codec_cli.codec import Codec
 from codec_cli.errors import TrainingError
 from codec_cli.tiles import ArraySource, Grid
-from codec_cli.training import export, formats, gdn, lite, loop, model, networks, schedule, step
+from codec_cli.training import (
+    checkpoint,
+    data,
+    export,
+    formats,
+    gdn,
+    layers,
+    lite,
+    loop,
+    model,
+    networks,
+    schedule,
+    step,
+)
 from codec_cli.training.config import Convolutional, Layer, load_config
 from codec_cli.training.shapes import reach
 from codec_cli.transforms import Session, analyse, synthesise
@@ -221,7 +234,7 @@ def test_rounding_to_half_precision_rounds_the_values(params):
 
 
 @pytest.mark.parametrize(
-    "layers",
+    "listed",
     [
         [{"op": "conv", "filters": 2, "kernel": 5, "stride": 2}, {"op": "conv", "filters": 2, "kernel": 4}],
         [{"op": "conv", "filters": 2, "kernel": 2, "stride": 4}, {"op": "attention", "kernel": 5}],
@@ -234,16 +247,14 @@ def test_rounding_to_half_precision_rounds_the_values(params):
         [{"op": "residual", "layers": [{"op": "conv", "filters": 3, "kernel": 1, "stride": 2}]}],
     ],
 )
-def test_reach_is_what_gradients_see(layers):
-    from codec_cli.training import layers as listed
-
-    listing = [Layer(**layer) for layer in layers]
+def test_reach_is_what_gradients_see(listed):
+    listing = [Layer(**layer) for layer in listed]
     arrays: dict[str, np.ndarray] = {}
-    listed.init(listing, "x", (48, 48, 2), np.random.default_rng(0), arrays)
+    layers.init(listing, "x", (48, 48, 2), np.random.default_rng(0), arrays)
     x = tf.constant(np.random.default_rng(1).normal(0, 1, (1, 48, 48, 2)).astype(np.float32))
     with tf.GradientTape() as tape:
         tape.watch(x)
-        out = listed.apply(listing, "x", arrays, x, 0.1)
+        out = layers.apply(listing, "x", arrays, x, 0.1)
         middle = out.shape[1] // 2
         total = tf.reduce_sum(out[:, middle : middle + 3])
     seen = np.flatnonzero(np.abs(tape.gradient(total, x).numpy()).sum((0, 2, 3)))
@@ -307,9 +318,14 @@ def test_every_parameter_gets_a_finite_gradient(config, params):
 
 
 def test_the_loss_of_a_run_falls(run):
+    config = checkpoint.load_run_config(run)
+    fresh = model.init_params(config, np.asarray(data.load_patches(config, cache(), True)))
+    before = loop.validate(config, fresh, data.validation_crops(config))["loss"]
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [20, 40, 60]
-    assert log[-1]["loss"] < 0.9 * log[0]["loss"]
+    losses = [before, *(entry["loss"] for entry in log)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
     text = (run / "architecture.txt").read_text()
     assert "igdn" in text
     assert "attention 3x3" in text
@@ -369,3 +385,42 @@ def test_what_does_not_fit_is_named(change, message):
     with pytest.raises(TrainingError) as error:
         load_config(NAME, [change])
     assert message in one_line(error)
+
+
+# The start
+
+
+def test_a_fresh_model_is_a_transform_codec(config):
+    """Before any training it gives pictures back, as a linear transform would; others do not."""
+    images = pictures(8, 64)
+    fresh = model.init_params(config, images)
+    decoded = model.reconstruct(
+        {name: tf.constant(value) for name, value in fresh.items()}, config, images, 0
+    )
+    error = np.mean(np.square(decoded.numpy() - images / np.float32(255)))
+    assert 10 * np.log10(np.var(images / 255) / error) > 6
+    # Nothing but the linear path is set: every other weight is as drawn.
+    drawn = layers.init_transforms(config.transforms, np.random.default_rng(config.seed))
+    changed = {name for name in drawn if not np.array_equal(drawn[name], fresh[name])}
+    assert {name.rpartition("/")[0] for name in changed} == {
+        "analysis/0", "analysis/1/skip", "analysis/5/skip", "analysis/9",
+        "synthesis/0", "synthesis/4/skip", "synthesis/8/skip", "synthesis/9",
+    }  # fmt: skip
+
+
+def test_components_are_those_of_blocks(config):
+    images = pictures(8, 64)
+    fresh = model.init_params(config, images)
+    kernel = fresh["analysis/0/kernel"]
+    basis, _ = model.block_pca(images, 2, 6)
+    np.testing.assert_array_equal(kernel[[0, 3, 4]][..., :6], 0)
+    leading = kernel[1:3, 1:3].reshape(12, -1)[:, :6]
+    np.testing.assert_allclose(np.abs(basis.T @ leading), np.eye(6), atol=2e-3)
+
+
+def test_a_synthesis_that_does_not_mirror_starts_as_drawn():
+    listing = [{"op": "subpixel", "filters": 3, "factor": 4}, {"op": "subpixel", "filters": 3, "factor": 4}]
+    config = small(transforms__synthesis=listing)
+    drawn = layers.init_transforms(config.transforms, np.random.default_rng(config.seed))
+    fresh = model.init_params(config, pictures(4, 64))
+    assert all(np.array_equal(drawn[name], fresh[name]) for name in drawn if name.startswith("synthesis/"))

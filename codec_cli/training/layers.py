@@ -140,9 +140,13 @@ def apply(layers: Sequence[Layer], name: str, params: Params, x: tf.Tensor, slop
         The output, in the same precision.
     """
     for i, layer in enumerate(layers):
-        place = f"{name}/{i}"
-        x = _activate(layer, place, params, _run(layer, place, params, x, slope), slope)
+        x = apply_one(layer, f"{name}/{i}", params, x, slope)
     return x
+
+
+def apply_one(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) -> tf.Tensor:
+    """Runs one layer, named with its place: as :func:`apply` otherwise."""
+    return _activate(layer, name, params, _run(layer, name, params, x, slope), slope)
 
 
 def _run(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) -> tf.Tensor:

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from codec_cli.training import layers, losses, networks, prior
-from codec_cli.training.config import Config, Listed, Transforms
+from codec_cli.training import layers, losses, networks, prior, start
+from codec_cli.training.config import Config, Convolutional, Transforms
 from codec_cli.training.networks import Arrays, Params
 
-# Of large pictures, what the spread of fresh latents is measured on.
-_CROPS = 16
+# Of large pictures, what a fresh start is fitted to.
+_CROPS = 32
 
 
 def block_pca(
@@ -64,9 +64,12 @@ def init_params(config: Config, patches: npt.NDArray[np.uint8]) -> Arrays:
     else:
         params = layers.init_transforms(transforms, rng)
         side = config.data.crop
-        # A small image has a latent or a few of each channel, a photograph's crop hundreds.
-        sample = patches if isinstance(transforms, Listed) else patches[:_CROPS]
-        deviation = networks.deviations(params, transforms, sample[:, :side, :side])
+        sample = patches[:, :side, :side]
+        if isinstance(transforms, Convolutional):
+            # A small image has a latent or a few of each channel, a photograph's crop hundreds.
+            sample = sample[:_CROPS]
+            start.linear(params, transforms, sample)
+        deviation = networks.deviations(params, transforms, sample)
     log_gain = np.broadcast_to(np.log(gain)[:, None], (len(gain), transforms.latent_channels))
     if config.entropy.kind == "none":
         return params
