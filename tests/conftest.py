@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings
 from PIL import Image
 
 from codec_cli.main import cli
@@ -19,10 +20,19 @@ ROOT = Path(__file__).parents[1]
 SEPARATE = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 MODELS = ROOT / "tests" / "data" / "models"
 
+# How long an example takes says more about the machine than about us.
+settings.register_profile("codec", deadline=None)
+settings.load_profile("codec")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def needs_scipy():
+    """For BD-rates, which the base install can't compute."""
+    pytest.importorskip("scipy", reason="scipy (extra `eval`) interpolates the curves")
 
 
 @pytest.fixture

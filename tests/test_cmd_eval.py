@@ -104,6 +104,7 @@ def test_usable_qualities_spread_over_the_levels():
     assert runner.usable_qualities(model, 1) == [40]
 
 
+@pytest.mark.usefixtures("needs_scipy")
 def test_against_other_codecs(run, write_photo, tmp_path):
     write_photo(tmp_path / "photos" / "a.png", 176, 176)
     result = run(
@@ -134,6 +135,7 @@ def test_against_other_codecs(run, write_photo, tmp_path):
     assert about["models"] == {"codec:tiny-1": Zoo(MODELS).info("tiny-1").fingerprint.hex()}
 
 
+@pytest.mark.usefixtures("needs_scipy")
 def test_several_models_are_compared_with_the_first(run, photos):
     report = evaluated(run, photos / "large.png", "--model", "tiny-factorized", "-q", "1,30,60,100")
     assert all(rate["percent"] is not None for rate in report["bd_rate"])
@@ -291,6 +293,7 @@ def test_means():
     assert figures.means([]) == []
 
 
+@pytest.mark.usefixtures("needs_scipy")
 def test_bd_rates():
     curve = [(0.25, 28), (0.5, 31), (1, 34), (2, 37)]
     points = [point("a", i, bpp=bpp, psnr=psnr) for i, (bpp, psnr) in enumerate(curve)]

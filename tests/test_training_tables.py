@@ -5,7 +5,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.stats import logistic
 from training_helpers import pictures, tiny
 
 pytest.importorskip("pydantic", reason="needs the extra `train`")
@@ -13,6 +12,7 @@ pytest.importorskip("tensorflow", reason="needs the extra `train`")
 pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
 
 import tensorflow as tf
+from scipy.stats import logistic
 
 from codec_cli.context import FRACTIONS
 from codec_cli.entropy import TOTAL, Decoder, Encoder, Tables
