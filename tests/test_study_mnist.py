@@ -76,7 +76,12 @@ def test_the_study(run, digits, tmp_path):
         assert (out / picture).stat().st_size > 1000
     with (out / "rates.csv").open() as stream:
         rates = list(csv.DictReader(stream))
-    assert {row["codec"] for row in rates} == {"learned", "block DCT 7x7", "block DCT 14x14"}
+    assert {row["codec"] for row in rates} == {
+        "learned",
+        "with contexts",
+        "block DCT 7x7",
+        "block DCT 14x14",
+    }
     for name in ("block DCT 7x7", "block DCT 14x14"):
         curve = [(float(row["payload"]), float(row["psnr"])) for row in rates if row["codec"] == name]
         assert curve == sorted(curve)

@@ -33,6 +33,8 @@ __all__ = ["Options", "run"]
 
 Images = npt.NDArray[np.uint8]
 CONFIG = "mnist"
+CONTEXT_CONFIG = "mnist-context"
+"""The same transforms; each dimension is coded knowing those before it."""
 DCT_BLOCKS = (7, 14)
 DCT_LAMBDAS = [0.00003, 0.00008, 0.0002, 0.0005, 0.0012, 0.003, 0.01, 0.03]
 
@@ -86,24 +88,31 @@ def run(out: Path, options: Options, say: Callable[[str], None]) -> Path:
 
     trained = _train(config, folder.runs / "learned", folder, options, len(train.images), say)
     learned = _export(trained, out / "models" / "mnist-1", folder, options, say)
-    curves = {"learned": _curve(learned, shown, say)}
+    with_contexts = _train(
+        _config(options, CONTEXT_CONFIG), folder.runs / "contexts", folder, options, len(train.images), say
+    )
+    contexts = _export(with_contexts, out / "models" / "mnist-context-1", folder, options, say)
+    curves = {
+        name: _curve(info, shown, say) for name, info in (("learned", learned), ("with contexts", contexts))
+    }
     for block in DCT_BLOCKS:
         fixed = transform.dct_config(config, block, DCT_LAMBDAS)
         place = folder.runs / fixed.name
         transform.write_dct_run(fixed, place, folder.cache, options.quiet)
         info = _export(runs.reload(place), out / "models" / f"{fixed.name}-1", folder, options, say)
         curves[f"block DCT {block}x{block}"] = _curve(info, shown, say)
-    mnist_report.rates(folder, curves, trained)
+    mnist_report.rates(folder, curves, {"learned": trained, "with contexts": with_contexts})
     mnist_report.reconstructions(folder, trained, shown)
     mnist_report.latents(folder, trained, shown)
-    mnist_report.samples(folder, learned, train, test, options.samples, options.judge_epochs, say)
+    judged = {"learned": learned, "with contexts": contexts}
+    mnist_report.samples(folder, judged, train, test, options.samples, options.judge_epochs, say)
     if options.part:
         _report_ablations(folder, config, options, train, test, say)
     return folder.finish()
 
 
-def _config(options: Options) -> Config:
-    return load_config(CONFIG, [*sources(options.data, options.data_dir), *options.overrides])
+def _config(options: Options, name: str = CONFIG) -> Config:
+    return load_config(name, [*sources(options.data, options.data_dir), *options.overrides])
 
 
 def _setup(config: Config, train: Labelled, shown: Images) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,10 @@ _SHOWN = 16
 _CONFIDENT = 0.9
 
 
-def rates(folder: Folder, curves: dict[str, list[dict[str, Any]]], trained: runs.Trained) -> None:
-    """Rate and PSNR of every level, as a table and curves."""
+def rates(
+    folder: Folder, curves: dict[str, list[dict[str, Any]]], trained: Mapping[str, runs.Trained]
+) -> None:
+    """Rate and PSNR of every level, as a table and curves; ``trained`` names the learned ones."""
     folder.say("## Rate and quality")
     rows = [{"codec": name, **row} for name, curve in curves.items() for row in curve]
     folder.table(
@@ -52,15 +54,15 @@ def rates(folder: Folder, curves: dict[str, list[dict[str, Any]]], trained: runs
         ),
     )
     folder.picture("rates", drawn, "Rate and PSNR of the learned and the fixed transforms")
-    enough = [row for row in curves["learned"] if row["psnr_of_mse"] >= 20]
-    if enough:
-        best = min(enough, key=lambda row: row["payload"])
-        folder.say(
-            f"Smallest level of at least 20 dB: {best['payload']:.2f} bytes of payload a digit at "
-            f"{best['psnr_of_mse']:.2f} dB (mean of PSNRs {best['psnr']:.2f} dB), a file of "
-            f"{best['file']:.1f} bytes. Trained for {trained.seconds / 60:.1f} minutes, {trained.steps} "
-            "steps."
-        )
+    for name, run in trained.items():
+        enough = [row for row in curves[name] if row["psnr_of_mse"] >= 20]
+        if enough:
+            best = min(enough, key=lambda row: row["payload"])
+            folder.say(
+                f"Smallest level of at least 20 dB, {name}: {best['payload']:.2f} bytes of payload a digit "
+                f"at {best['psnr_of_mse']:.2f} dB (mean of PSNRs {best['psnr']:.2f} dB), a file of "
+                f"{best['file']:.1f} bytes. Trained for {run.seconds / 60:.1f} minutes, {run.steps} steps."
+            )
 
 
 def reconstructions(folder: Folder, trained: runs.Trained, shown: Images) -> None:
@@ -110,23 +112,26 @@ def latents(folder: Folder, trained: runs.Trained, shown: Images) -> None:
 
 def samples(
     folder: Folder,
-    info: ModelInfo,
+    models: Mapping[str, ModelInfo],
     train: Labelled,
     test: Labelled,
     count: int,
     epochs: int,
     say: Callable[[str], None],
 ) -> None:
-    """Digits drawn from the prior, and what a classifier makes of them."""
+    """Digits drawn from each model's prior, and what a classifier makes of them."""
     if train.labels is None or test.labels is None:
         raise AssertionError("MNIST has labels")
     say("training the judge of generated digits")
     judge = train_judge(train.images, train.labels, test.images, test.labels, epochs=epochs)
     noise = np.random.default_rng(1).integers(0, 256, (count, *test.images.shape[1:]), np.uint8)
-    level = info.levels - 1
-    made = draw_samples(Codec(info), count, level=level, seed=1)
+    made = {
+        f"generated, {name}, level {level}": draw_samples(Codec(info), count, level=level, seed=1)
+        for name, info in models.items()
+        for level in (0, info.levels - 1)
+    }
     rows = []
-    for name, images in (("test digits", test.images), ("generated", made), ("noise", noise)):
+    for name, images in {"test digits": test.images, **made, "noise": noise}.items():
         confidence = judge(images)
         found = confidence.max(1) > _CONFIDENT
         rows.append(
@@ -139,9 +144,10 @@ def samples(
         )
     folder.say(
         "## Generated digits",
-        f"\nLatents drawn from the learned prior at level {level}, every dimension by itself, and decoded "
-        f"(`codec sample`). The judge is a classifier with {100 * judge.accuracy:.2f} % accuracy on the test "
-        f"images, calibrated (temperature {judge.temperature:.2f}).",
+        "\nLatents drawn from the learned prior at the lowest and the highest level, every dimension by "
+        "itself, or with contexts given those before it, and decoded (`codec sample`). The judge is a "
+        f"classifier with {100 * judge.accuracy:.2f} % accuracy on the test images, calibrated (temperature "
+        f"{judge.temperature:.2f}).",
     )
     columns = [
         ("images", "images", ""),
@@ -150,5 +156,9 @@ def samples(
         ("classes", "classes among these", "d"),
     ]
     folder.table("samples", columns, rows)
-    grid = {str(row): made[row * _SHOWN : (row + 1) * _SHOWN] for row in range(4)}
+    grid = {
+        f"{name.removeprefix('generated, ')}, {row}": images[row * _SHOWN : (row + 1) * _SHOWN]
+        for name, images in made.items()
+        for row in range(2)
+    }
     folder.picture("samples", pictures.grid({k: v for k, v in grid.items() if len(v)}), "Generated digits")

@@ -461,8 +461,6 @@ class Config(_Section):
         if isinstance(self.transforms, Listed):
             if self.data.crop != self.transforms.size:
                 raise ValueError(f"data.crop must be the transforms' size {self.transforms.size}")
-            if self.entropy.kind == "context":
-                raise ValueError("transforms listed by layers take no context model")
         if self.data.crop % self.transforms.stride:
             raise ValueError(f"data.crop must be a multiple of the stride {self.transforms.stride}")
         if (
