@@ -314,7 +314,7 @@ def _identify(stream: IO[bytes], name: str, max_pixels: int, formats: tuple[str,
     if facts and any(facts.size):
         _check_size(facts.size, name, max_pixels)
     try:
-        image = Image.open(stream, formats=formats or _COMMON_FORMATS)
+        image: Image.Image = Image.open(stream, formats=formats or _COMMON_FORMATS)
     except UnidentifiedImageError:
         if formats is not None:
             raise
