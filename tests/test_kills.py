@@ -71,17 +71,18 @@ class Crime:
             self.command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
         begun = time.perf_counter()
+        output = b""
         if kill:
             # Mostly while files are written; what was begun before, too: that sweeps.
             if self.random.random() < 0.9:
                 for _ in range(self.random.randrange(1, FILES // 4)):
-                    process.stdout.readline()
+                    output += process.stdout.readline()
                 time.sleep(self.random.random() * 0.02)
             else:
                 time.sleep(self.random.random() * self.span)
             os.kill(process.pid, signal.SIGKILL)
         # Workers hold the other end of the pipe: they are gone, too, when it ends.
-        output = process.stdout.read()
+        output += process.stdout.read()
         process.stdout.close()
         code = process.wait()
         if not kill:
@@ -118,9 +119,11 @@ class Crime:
         while self.kills < kills:
             if self.run(kill=True):
                 self.finish()
-            else:
-                self.kills += 1
-                self.look()
+                continue
+            self.kills += 1
+            self.look()
+            if not any(self.inputs.iterdir()):  # All deleted: the next run would have nothing to do.
+                self.finish()
         self.finish()
 
     def finish(self):

@@ -202,7 +202,7 @@ class _Convert:
         except BrokenPipeError:
             raise  # No one reads our standard output any more.
         except Exception as failure:
-            if debugging() and not isinstance(failure, CodecError):
+            if debugging():
                 raise
             return _failed(item, failure)
 
