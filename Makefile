@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# The versions that were tested, for what is installed here and for what builds it.
+PIP := PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Advisories that are known not to matter, one a line, with the reason.
+IGNORED ?= audit-ignored.txt
 KODAK ?= ../shared/data/kodak
 PHOTOS ?= ../shared/data/photos/train
 VALIDATION ?= ../shared/data/validation
@@ -16,13 +20,13 @@ help: ## show this list
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 
 setup: $(BIN)/python ## install codec with everything that tests, training and evaluation need
-	$(BIN)/python -m pip install --quiet -e '.[dev,eval,train]'
+	$(PIP) -e '.[dev,eval,large,train]'
 
 demo: $(BIN)/python ## install the base and compress and decompress a real photograph
-	$(BIN)/python -m pip install --quiet -e '.[demo]'
+	$(PIP) -e '.[demo]'
 	$(BIN)/python scripts/demo.py demo
 
 browser: ## install Chromium (Debian, as root), which the tests of the HTML report need; without it they skip
@@ -74,17 +78,34 @@ train-photo: setup ## train the photo model (hours); continue with RUN=... and -
 
 wheel: $(BIN)/python ## build the wheel, install it into an empty environment, compress with it
 	rm -rf dist build/wheel-env
-	$(BIN)/python -m pip install --quiet build
-	$(BIN)/python -m build --wheel --outdir dist
+	$(PIP) build hatchling scikit-image
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist
 	$(PYTHON) -m venv build/wheel-env
 	build/wheel-env/bin/pip install --quiet dist/*.whl
-	$(BIN)/python -m pip install --quiet scikit-image
 	$(BIN)/python -c "from skimage import data; from PIL import Image; Image.fromarray(data.astronaut()).save('build/astronaut.png')"
 	cd build && wheel-env/bin/python ../scripts/demo.py wheel-demo --photo astronaut.png
 	build/wheel-env/bin/codec models
+
+reproducible: $(BIN)/python ## build sdist and wheel twice, compare them byte for byte, compress with the sdist
+	rm -rf build/release build/sdist-env
+	$(PIP) build hatchling
+	scripts/reproducible.sh $(BIN)/python build/release
+	$(PYTHON) -m venv build/sdist-env
+	build/sdist-env/bin/python -m pip install --quiet --constraint constraints.txt build/release/*.tar.gz scikit-image
+	cd build && sdist-env/bin/python ../scripts/demo.py sdist-demo
+
+constraints: $(BIN)/python ## write constraints.txt; UPGRADE=1 takes the newest versions
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-annotate \
+		--custom-compile-command 'make constraints' $(if $(UPGRADE),--upgrade) pyproject.toml --output-file constraints.txt
+
+audit: $(BIN)/python ## look up constraints.txt in the database of advisories; fails on what IGNORED does not list
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt \
+		$$(sed -n 's/^\([A-Z][A-Za-z0-9-]*\).*/--ignore-vuln \1/p' $(IGNORED))
 
 clean: ## remove caches and builds; keeps runs and environments
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo browser test test-slow lint bench kodak report gate gate-quick baseline figures study train-photo wheel clean
+.PHONY: help setup demo browser test test-slow lint bench kodak report gate gate-quick baseline figures study train-photo wheel reproducible constraints audit clean
