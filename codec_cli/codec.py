@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from codec_cli import container
 from codec_cli.alpha import decode_alpha, encode_alpha
-from codec_cli.decoding import TileDecoder
+from codec_cli.decoding import Region, TileDecoder
 from codec_cli.errors import FormatError, ImageError
 from codec_cli.images import Picture
 from codec_cli.loading import Loaded
 from codec_cli.quantize import nearest
+from codec_cli.rows import RowPicture
 from codec_cli.tiles import Grid, Source, latents_of, source_of, to_channels
 from codec_cli.transforms import Floats, Pixels, available_threads
 from codec_cli.zoo import DEFAULT_MODEL, ModelInfo, Zoo
@@ -147,7 +148,7 @@ class Codec:
 
     def encode_picture(
         self,
-        picture: Picture,
+        picture: Picture | RowPicture,
         quality: int | None = None,
         *,
         level: int | None = None,
@@ -156,7 +157,7 @@ class Codec:
         """Compresses a picture with its alpha plane and metadata.
 
         Args:
-            picture: Pixels, alpha, ICC profile and EXIF.
+            picture: Pixels, alpha, ICC profile and EXIF; in memory, or read by rows in bounded memory.
             quality: 1 to 100; the model's default if neither it nor ``level`` is given.
             level: A usable level of the model, instead of a quality.
             effort: 1 to 3 round plainly; 4 to 6 optimise each symbol's rate against its distortion; 7 to 9
@@ -166,7 +167,7 @@ class Codec:
             A whole compressed file.
         """
         level = self.level_of(quality) if level is None else level
-        return self.pack(picture, self._searched(source_of(picture.pixels), level, effort), level, effort)
+        return self.pack(picture, self._searched(_source(picture), level, effort), level, effort)
 
     def level_of(self, quality: int | None) -> int:
         """The model's level of a quality, 1 to 100 or None for the model's default."""
@@ -218,7 +219,11 @@ class Codec:
             yield refiner(to_channels(shown, self.info.channels), latent, level, steps)
 
     def pack(
-        self, picture: Picture, latents: Iterable[Latents], level: int, effort: int = DEFAULT_EFFORT
+        self,
+        picture: Picture | RowPicture,
+        latents: Iterable[Latents],
+        level: int,
+        effort: int = DEFAULT_EFFORT,
     ) -> bytes:
         """Quantizes and codes latents: the part of encoding that depends on the level.
 
@@ -231,35 +236,13 @@ class Codec:
         Returns:
             A whole compressed file.
         """
-        return self.assemble(
-            picture.pixels.shape,
-            picture.alpha is not None,
-            container.Metadata(picture.icc, picture.exif, encode_alpha(picture.alpha)),
-            self.coded(latents, level, effort),
-            level,
-        )
-
-    def assemble(
-        self,
-        shape: tuple[int, ...],
-        alpha: bool,
-        metadata: container.Metadata,
-        segments: tuple[bytes, ...],
-        level: int,
-    ) -> bytes:
-        """Makes a file of what was coded.
-
-        Args:
-            shape: (height, width, channels) of the image without alpha.
-            alpha: Whether it has an alpha plane.
-            metadata: ICC profile, EXIF and the alpha plane's PNG.
-            segments: From :meth:`coded` or :meth:`segments`.
-            level: With which they were coded.
-
-        Returns:
-            A whole compressed file.
-        """
-        (height, width, channels), info = shape, self.info
+        if isinstance(picture, RowPicture):
+            (height, width, channels), alpha, metadata = picture.shape, picture.alpha, picture.metadata
+        else:
+            height, width, channels = picture.pixels.shape
+            alpha = picture.alpha is not None
+            metadata = container.Metadata(picture.icc, picture.exif, encode_alpha(picture.alpha))
+        info, segments = self.info, self.coded(latents, level, effort)
         header = container.Header(info.fingerprint, level, channels == 1, alpha, width, height)
         return container.serialize(container.Container(header, metadata, segments), info.tile_pixels)
 
@@ -289,7 +272,12 @@ class Codec:
         return tuple(tiles)
 
     def decode_picture(
-        self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "file"
+        self,
+        data: bytes,
+        *,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        name: str = "file",
+        region: Region | None = None,
     ) -> Picture:
         """Decompresses a file to a picture with its metadata.
 
@@ -297,17 +285,26 @@ class Codec:
             data: A whole compressed file.
             max_pixels: Larger images are refused before anything is allocated.
             name: Of the file, for messages.
+            region: The part of the image to decode, from the tiles that it needs; by default all of it.
 
         Returns:
-            The picture, with the exact size of the original.
+            The picture, with the exact size of the original or of the region.
 
         Raises:
-            CodecError: See :meth:`decode`.
+            CodecError: See :meth:`decode`; or the region does not lie within the image.
         """
-        parsed = self.open(data, max_pixels)
+        return self.picture(self.open(data, max_pixels), name, region)
+
+    def picture(self, parsed: container.Container, name: str, region: Region | None = None) -> Picture:
+        """As :meth:`decode_picture`, of a file that was opened."""
         header, metadata = parsed.header, parsed.metadata
+        region = region or Region.whole(header)
+        region.require(header)
         alpha = decode_alpha(metadata.alpha_png, header, name) if header.alpha else None
-        return Picture(self.pixels(header, parsed.tiles), alpha, metadata.icc, metadata.exif)
+        if alpha is not None:
+            alpha = np.ascontiguousarray(alpha[region.top : region.bottom, region.left : region.right])
+        pixels = self.tiles(header, parsed.tiles).pixels(region)
+        return Picture(pixels, alpha, metadata.icc, metadata.exif)
 
     def pixels(self, header: container.Header, segments: Sequence[bytes]) -> Pixels:
         """Decodes an image from its segments alone, the opposite of :meth:`segments`.
@@ -361,3 +358,7 @@ class Codec:
         """The decoded symbols of every tile, int16 (height, width, latent_channels), in raster order."""
         parsed = self.open(data)
         return list(self.tiles(parsed.header, parsed.tiles).all_symbols())
+
+
+def _source(picture: Picture | RowPicture) -> Source:
+    return picture.source() if isinstance(picture, RowPicture) else source_of(picture.pixels)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from codec_cli.errors import CodecError
 from codec_cli.tiles import Grid
 from codec_cli.transforms import TILE, Floats, Pixels, synthesise
 
@@ -56,14 +57,18 @@ class Region:
         """The row after the last one."""
         return self.top + self.height
 
-    def within(self, header: Header) -> bool:
-        """Whether it has pixels, and all of them lie in an image."""
-        return (
-            min(self.left, self.top) >= 0
-            and min(self.width, self.height) >= 1
-            and self.right <= header.width
-            and self.bottom <= header.height
-        )
+    def require(self, header: Header) -> None:
+        """Raises :class:`CodecError` unless it has pixels and all of them lie in an image."""
+        if (
+            min(self.left, self.top) < 0
+            or min(self.width, self.height) < 1
+            or self.right > header.width
+            or self.bottom > header.height
+        ):
+            raise CodecError(
+                f"the region {self.left},{self.top},{self.width},{self.height} (X,Y,W,H) does not lie within "
+                f"the image of {header.width}x{header.height} pixels; choose another --region"
+            )
 
 
 class TileDecoder:

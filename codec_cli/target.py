@@ -6,13 +6,18 @@ with the level, so a bisection over the levels takes six tries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from codec_cli import container
 from codec_cli.codec import DEFAULT_EFFORT, EFFORT_STEPS, Codec
 from codec_cli.errors import TargetError
 from codec_cli.images import Picture
+from codec_cli.rows import RowPicture
+from codec_cli.spool import Spool
+from codec_cli.streaming import ms_ssim_by_rows, psnr_by_rows
+from codec_cli.transforms import Floats
 
 SIZE, PSNR, MS_SSIM = "size", "psnr", "ms-ssim"
 
@@ -31,12 +36,14 @@ class Target:
     value: float
 
 
-def encode_to(codec: Codec, picture: Picture, target: Target, effort: int = DEFAULT_EFFORT) -> bytes:
+def encode_to(
+    codec: Codec, picture: Picture | RowPicture, target: Target, effort: int = DEFAULT_EFFORT
+) -> bytes:
     """Compresses a picture to a target.
 
     Args:
         codec: With the model that encodes.
-        picture: What to compress.
+        picture: What to compress. Of a picture that is read by rows, the latents go to a temporary file.
         target: A size gives the best quality within it; a quality gives the smallest file that has it.
         effort: See :meth:`codec_cli.Codec.encode_picture`.
 
@@ -48,11 +55,17 @@ def encode_to(codec: Codec, picture: Picture, target: Target, effort: int = DEFA
     """
     if effort in EFFORT_STEPS:
         return _refined(codec, picture, target, effort)
-    latents = list(codec.latents(picture.pixels))
+    latents: Iterable[Floats]
     tried: dict[int, bytes] = {}
+    if isinstance(picture, RowPicture):
+        latents, tries = Spool(codec.latents(picture.source())), 1
+    else:
+        latents, tries = list(codec.latents(picture.pixels)), codec.info.levels
 
     def pack(level: int) -> bytes:
         if level not in tried:
+            if len(tried) == tries:
+                tried.clear()
             tried[level] = codec.pack(picture, latents, level, effort)
         return tried[level]
 
@@ -65,11 +78,10 @@ def encode_to(codec: Codec, picture: Picture, target: Target, effort: int = DEFA
             )
         return pack(best)
 
-    measure = _metric(target.kind)
+    measure = _metric(codec, picture, target.kind)
 
     def good(level: int) -> bool:
-        decoded = codec.decode_picture(pack(level), max_pixels=picture.pixels.size)
-        return measure(picture, decoded) >= target.value
+        return measure(pack(level)) >= target.value
 
     worst = _last(top, lambda level: not good(level))
     if worst == top:
@@ -77,7 +89,7 @@ def encode_to(codec: Codec, picture: Picture, target: Target, effort: int = DEFA
     return pack(0 if worst is None else worst + 1)
 
 
-def _refined(codec: Codec, picture: Picture, target: Target, effort: int) -> bytes:
+def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort: int) -> bytes:
     """Searches quickly, then refines at the level found, if the result still meets a target size."""
     quick = encode_to(codec, picture, target, DEFAULT_EFFORT)
     level = container.peek(quick).level
@@ -99,8 +111,14 @@ def _last(top: int, holds: Callable[[int], bool]) -> int | None:
     return low
 
 
-def _metric(kind: str) -> Callable[[Picture, Picture], float]:
+def _metric(codec: Codec, picture: Picture | RowPicture, kind: str) -> Callable[[bytes], float]:
+    """What measures a compressed file against its source."""
     from codec_cli.evaluation import metrics
 
+    if isinstance(picture, RowPicture):
+        limit = math.prod(picture.shape[:2])
+        by_rows = {PSNR: psnr_by_rows, MS_SSIM: ms_ssim_by_rows}[kind]
+        return lambda data: by_rows(codec, picture, codec.open(data, limit))
+    pixels = picture.pixels
     function = {PSNR: metrics.psnr, MS_SSIM: metrics.ms_ssim}[kind]
-    return lambda original, decoded: function(original.pixels, decoded.pixels)
+    return lambda data: function(pixels, codec.decode_picture(data, max_pixels=pixels.size).pixels)

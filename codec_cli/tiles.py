@@ -127,13 +127,13 @@ class StreamSource:
     def _advance(self, top: int, bottom: int) -> None:
         """Drops the rows above ``top``, and reads on until there are all above ``bottom``."""
         kept = max(0, self._bottom - top)
+        rows = self._window[self._bottom - kept - self._top : self._bottom - self._top]
         if bottom - top > len(self._window):
-            grown = np.empty((bottom - top, *self._shape[1:]), np.uint8)
-            grown[:kept] = self._window[self._bottom - kept - self._top : self._bottom - self._top]
-            self._window = grown
-        else:
-            # numpy sees to it that source and destination may overlap.
-            self._window[:kept] = self._window[self._bottom - kept - self._top : self._bottom - self._top]
+            rows = rows.copy()
+            # Not both at once.
+            del self._window
+            self._window = np.empty((bottom - top, *self._shape[1:]), np.uint8)
+        self._window[:kept] = rows  # numpy sees to it that they may overlap.
         self._top = self._bottom - kept
         while self._bottom < bottom:
             if not len(self._rest):

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from codec_cli.errors import CodecError, FormatError
+from codec_cli.errors import CodecError, FormatError, ImageError
 from codec_cli.evaluation.metrics import psnr
+from codec_cli.rows import RowPicture
+from codec_cli.streaming import RowFile, psnr_by_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from codec_cli.codec import Codec
+    from codec_cli.container import Metadata
     from codec_cli.images import Picture
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "WORSE",
     "Rivals",
     "advice",
+    "advice_untried",
     "needs_rivals",
     "rivals",
     "same_alpha",
@@ -48,6 +52,7 @@ JPEG_LEAD = 2.0
 FAR = 15.0
 """So many dB under the card's mean are unusual in any case: photographs are within 11, thumbnails in 15."""
 
+_ALPHA_DIFFERS = "the alpha plane differs"
 _JPEG_QUALITIES = range(1, 96)
 _SHIFT = 4
 
@@ -65,12 +70,12 @@ class Rivals:
     jpeg_db: float | None
 
 
-def verify(codec: Codec, picture: Picture, data: bytes, max_pixels: int) -> float:
+def verify(codec: Codec, picture: Picture | RowPicture, data: bytes, max_pixels: int) -> float:
     """Decodes a file just made and compares it with its source.
 
     Args:
         codec: Made the file.
-        picture: The source.
+        picture: The source; if it is read by rows, neither image is held in memory.
         data: The whole file.
         max_pixels: As for decoding.
 
@@ -81,21 +86,39 @@ def verify(codec: Codec, picture: Picture, data: bytes, max_pixels: int) -> floa
         FormatError: It does not decode, or to something of another size, mode, alpha plane or metadata.
     """
     try:
+        if isinstance(picture, RowPicture):
+            return _verify_rows(codec, picture, data, max_pixels)
         decoded = codec.decode_picture(data, max_pixels=max_pixels)
-    except MemoryError:
+    except (MemoryError, ImageError, _RefusedError):
         raise
     except Exception as error:  # Whatever it is, the user's picture is not in this file.
         reason = str(error) if isinstance(error, CodecError) else f"{type(error).__name__}: {error}"
         raise _failed(f"it does not decode ({reason})") from error
-    made, source = _shape(decoded.pixels), _shape(picture.pixels)
-    if made != source:
-        raise _failed(f"it decodes to {made}, not {source}")
+    _check(picture, decoded, picture.pixels.shape, decoded.pixels.shape)
     if not same_alpha(picture.alpha, decoded.alpha):
-        raise _failed("the alpha plane differs")
-    for name in ("icc", "exif"):
-        if (getattr(picture, name) or None) != (getattr(decoded, name) or None):
-            raise _failed(f"{name.upper()} differs")
+        raise _failed(_ALPHA_DIFFERS)
     return psnr(picture.pixels, decoded.pixels)
+
+
+def _verify_rows(codec: Codec, picture: RowPicture, data: bytes, max_pixels: int) -> float:
+    """As :func:`verify`, without either image in memory."""
+    parsed = codec.open(data, max_pixels)
+    made = RowFile(codec, parsed, picture.name)
+    _check(picture, parsed.metadata, picture.shape, made.shape)
+    if parsed.header.alpha != picture.alpha or (picture.alpha and not made.same_alpha(picture)):
+        raise _failed(_ALPHA_DIFFERS)
+    return psnr_by_rows(codec, picture, parsed)
+
+
+def _check(
+    source: Picture | RowPicture, made: Picture | Metadata, wanted: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    """Raises :class:`FormatError` unless shape and metadata are those of the source."""
+    if shape != wanted:
+        raise _failed(f"it decodes to {_shape(shape)}, not {_shape(wanted)}")
+    for name in ("icc", "exif"):
+        if (getattr(source, name) or None) != (getattr(made, name) or None):
+            raise _failed(f"{name.upper()} differs")
 
 
 def advice(pixels: npt.NDArray[np.uint8], size: int, achieved: float, promised: float | None) -> str | None:
@@ -110,6 +133,16 @@ def advice(pixels: npt.NDArray[np.uint8], size: int, achieved: float, promised: 
     if not needs_rivals(achieved, promised):
         return None
     return warning(achieved, promised, size, rivals(pixels, size))
+
+
+def advice_untried(achieved: float, promised: float | None) -> str | None:
+    """As :func:`advice`, for a picture that is too large to be tried in other formats."""
+    if promised is None or not needs_rivals(achieved, promised):
+        return None
+    return (
+        f"{achieved:.1f} dB, the model's card promises about {promised:.0f} dB at this quality: perhaps "
+        "unusual content; too large to try other formats"
+    )
 
 
 def needs_rivals(achieved: float, promised: float | None) -> bool:
@@ -178,12 +211,16 @@ def _image(pixels: npt.NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _failed(reason: str) -> FormatError:
-    return FormatError(f"verification failed: {reason}; nothing was written")
+class _RefusedError(FormatError):
+    """It decodes, but to something else."""
 
 
-def _shape(pixels: npt.NDArray[np.uint8]) -> str:
-    height, width, channels = pixels.shape
+def _failed(reason: str) -> _RefusedError:
+    return _RefusedError(f"verification failed: {reason}; nothing was written")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
     return f"{width}x{height} {'gray' if channels == 1 else 'RGB'}"
 
 

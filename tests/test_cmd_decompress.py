@@ -186,7 +186,7 @@ def test_truncated_and_changed_files(run, compressed, tmp_path):
 
 def test_a_later_version(run, compressed, tmp_path):
     data = bytearray(compressed.read_bytes())
-    data[2] = 2
+    data[2] = 3
     path = tmp_path / "later.bin"
     path.write_bytes(sealed(data))
     result = run("decompress", path)

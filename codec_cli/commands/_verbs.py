@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,10 @@ from codec_cli.files import read_bytes
 
 if TYPE_CHECKING:
     from codec_cli.codec import Codec
+    from codec_cli.decoding import Region
     from codec_cli.images import Picture
+    from codec_cli.rows import RowPicture
+    from codec_cli.streaming import RowFile
     from codec_cli.target import Target
     from codec_cli.zoo import ModelInfo
 
@@ -110,12 +114,11 @@ class Compress(Verb):
     def convert(self, source: Path | bytes, size: int, name: str, suffix: str) -> Converted:
         """See :class:`Verb`."""
         from codec_cli.codec import Codec
-        from codec_cli.images import load_picture
 
         if self._codec is None:
             self._codec = Codec(self.model, models_dir=self.models_dir, threads=self.threads)
-        picture = load_picture(source, name, self.max_pixels, self.keep_metadata)
-        height, width = picture.pixels.shape[:2]
+        picture = self._picture(source, name)
+        height, width = _shape(picture)[:2]
         if self.wish is None:
             data = self._codec.encode_picture(picture, self.quality, effort=self.effort)
         else:
@@ -130,29 +133,43 @@ class Compress(Verb):
     def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
         """See :class:`Verb`: by the rules of ``--verify``."""
         from codec_cli.codec import Codec
-        from codec_cli.images import load_picture
 
         codec = self._codec or Codec(self.model, models_dir=self.models_dir, threads=self.threads)
-        picture = load_picture(source, name, self.max_pixels, self.keep_metadata)
-        height, width = picture.pixels.shape[:2]
+        picture = self._picture(source, name)
+        height, width = _shape(picture)[:2]
         data = read_bytes(written, error=FormatError)
         done = self._checked(codec, picture, data, Converted(data, width, height, picture.warnings))
         return Proof(done.warnings, done.psnr)
 
-    def _checked(self, codec: Codec, picture: Picture, data: bytes, done: Converted) -> Converted:
+    def _picture(self, source: Path | bytes, name: str) -> Picture | RowPicture:
+        """The input, read by rows if it is large and that is possible."""
+        from codec_cli.images import load_picture
+        from codec_cli.rows import open_rows
+
+        by_rows = open_rows(source, name, self.max_pixels, self.keep_metadata)
+        with _memory_hint():
+            return by_rows or load_picture(source, name, self.max_pixels, self.keep_metadata)
+
+    def _checked(
+        self, codec: Codec, picture: Picture | RowPicture, data: bytes, done: Converted
+    ) -> Converted:
         """Verifies what was made.
 
         These bytes, not a file read back: a failure then leaves an old file as it was and standard output
         empty, and reading would come from the same memory anyway.
         """
-        from codec_cli.verification import advice, verify
+        from codec_cli.rows import RowPicture
+        from codec_cli.verification import advice, advice_untried, verify
 
         psnr = verify(codec, picture, data, self.max_pixels)
         promised = self.model.promised(container.peek(data).level)
         parts = container.layout(data, self.model.tile_pixels, self.max_pixels)
         # What every other format would have to keep, too.
         extras = sum(parts.get(name, 0) for name in container.SECTION_NAMES.values())
-        warning = advice(picture.pixels, len(data) - extras, psnr, promised)
+        if isinstance(picture, RowPicture):
+            warning = advice_untried(psnr, promised)
+        else:
+            warning = advice(picture.pixels, len(data) - extras, psnr, promised)
         card = "no figure" if promised is None else f"{promised:.2f} dB"
         return replace(
             done,
@@ -170,6 +187,7 @@ class Decompress(Verb):
         models_dir: Searched first for models.
         threads: Processor threads; None for all.
         format: Suffix of the outputs without its dot; None to go by each output's name.
+        region: The part of each image to decode; None for all of it.
         max_pixels: The largest image to accept.
         verbose: Describe each file.
     """
@@ -177,6 +195,7 @@ class Decompress(Verb):
     models_dir: Path | None
     threads: int | None
     format: str | None
+    region: Region | None
     max_pixels: int
     verbose: bool
     _codec: Codec | None = field(default=None, init=False, repr=False)
@@ -202,7 +221,11 @@ class Decompress(Verb):
     def convert(self, source: Path | bytes, size: int, name: str, suffix: str) -> Converted:
         """See :class:`Verb`."""
         from codec_cli.codec import Codec
+        from codec_cli.decoding import Region
         from codec_cli.images import save_picture
+        from codec_cli.rows import MIN_PIXELS
+        from codec_cli.streaming import RowFile
+        from codec_cli.writing import can_write_rows
 
         limit = self.rules.size_limit(self.max_pixels)
         data = source if isinstance(source, bytes) else read_compressed(source, limit, _peek_file)
@@ -210,11 +233,33 @@ class Decompress(Verb):
         if self._codec is None:
             # Which model decodes, the file says.
             self._codec = Codec(models_dir=self.models_dir, threads=self.threads)
-        picture = self._codec.decode_picture(data, max_pixels=self.max_pixels, name=name)
-        height, width = picture.pixels.shape[:2]
-        details = _describe(picture, data) if self.verbose else ""
-        image = save_picture(picture, self._suffix(suffix))
-        return Converted(image, width, height, picture.warnings, details)
+        parsed = self._codec.open(data, self.max_pixels)
+        region = self.region or Region.whole(parsed.header)
+        region.require(parsed.header)
+        details = _describe(parsed.metadata, data) if self.verbose else ""
+        suffix = self._suffix(suffix)
+        if region.width * region.height >= MIN_PIXELS and can_write_rows(suffix):
+            return self._by_rows(RowFile(self._codec, parsed, name, region), parsed.metadata, suffix, details)
+        with _memory_hint():
+            picture = self._codec.picture(parsed, name, region)
+            image = save_picture(picture, suffix)
+        return Converted(image, region.width, region.height, picture.warnings, details)
+
+    def _by_rows(self, file: RowFile, metadata: container.Metadata, suffix: str, details: str) -> Converted:
+        """A large image, decoded while it is written."""
+        from codec_cli.images import output_format
+        from codec_cli.writing import EXIF_DROPPED, save_rows
+
+        height, width, channels = file.shape
+        _, kind = output_format(suffix, channels, file.transparent())
+        alpha = file.alpha and kind in ("PNG", "TIFF")
+
+        def write(path: Path) -> None:
+            shape = (height, width, channels + alpha)
+            save_rows(path, suffix, shape, file.bands(alpha), metadata.icc, metadata.exif)
+
+        notes = (EXIF_DROPPED,) if metadata.exif and kind == "TIFF" else ()
+        return Converted(write, width, height, notes, details)
 
     def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
         """See :class:`Verb`: the image has to hold every pixel, and all metadata, of what was decoded."""
@@ -223,6 +268,8 @@ class Decompress(Verb):
         from codec_cli.images import load_picture
 
         suffix = self._suffix(suffix)
+        if self.region is not None:
+            return Proof(("only a region was decoded",))
         if suffix in LOSSY:
             return Proof((f"{suffix} does not keep every pixel",))
         codec = self._codec or Codec(models_dir=self.models_dir, threads=self.threads)
@@ -277,7 +324,28 @@ def _is_compressed(name: str) -> bool:
     return name.endswith(SUFFIX)
 
 
-def _describe(picture: Picture, data: bytes) -> str:
+def _shape(picture: Picture | RowPicture) -> tuple[int, ...]:
+    """(height, width, channels) without alpha."""
+    from codec_cli.images import Picture
+
+    return picture.pixels.shape if isinstance(picture, Picture) else picture.shape
+
+
+@contextlib.contextmanager
+def _memory_hint() -> Iterator[None]:
+    """Says of an image that does not fit into memory what would help."""
+    try:
+        yield
+    except MemoryError as error:
+        from codec_cli.rows import have_vips
+
+        help_ = "" if have_vips() else ", with pip install 'codec-cli[large]'"
+        raise CodecError(
+            f"not enough memory; PNG, JPEG, TIFF and PNM are read and written by rows{help_}"
+        ) from error
+
+
+def _describe(picture: Picture | RowPicture | container.Metadata, data: bytes) -> str:
     """What ``--verbose`` says about a file."""
     header = container.peek(data)
     parts = ["gray" if header.gray else "RGB"]

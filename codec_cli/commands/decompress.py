@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from codec_cli import options
@@ -10,11 +12,20 @@ from codec_cli import options
 FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm", "pnm", "avif")
 
 
+def _parse_region(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*){3}", value):
+        raise click.BadParameter(f"{value!r} is not X,Y,W,H, as in 100,50,640,480")
+    return tuple(int(number) for number in value.split(","))
+
+
 @click.command(
     "decompress",
     epilog=options.examples(
         "codec decompress photo.bin              # writes photo.png",
         "codec decompress photo.bin photo.jpg",
+        "codec decompress huge.bin part.png --region 12000,8000,1024,768",
         "codec decompress compressed/ pictures/ --format webp",
         "codec decompress - < photo.bin > photo.png",
     ),
@@ -26,9 +37,21 @@ FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm", "pn
     show_default="by the suffix of OUT, else png",
     help="Image format to write.",
 )
+@click.option(
+    "--region",
+    metavar="X,Y,W,H",
+    callback=_parse_region,
+    help="Decode this part of the image only, in pixels from its upper left corner: quick, as only the tiles "
+    "that it touches are decoded. [default: all of it]",
+)
 @options.batch("*.bin")
 @click.pass_context
-def command(ctx: click.Context, batch: options.Batch, image_format: str | None) -> None:
+def command(
+    ctx: click.Context,
+    batch: options.Batch,
+    image_format: str | None,
+    region: tuple[int, int, int, int] | None,
+) -> None:
     """Decompress files to ordinary images.
 
     INPUTS are files that `codec compress` wrote, directories, or - for standard input. One file may be
@@ -42,11 +65,13 @@ def command(ctx: click.Context, batch: options.Batch, image_format: str | None) 
     """
     from codec_cli.commands._batch import convert_all, threads_of
     from codec_cli.commands._verbs import Decompress
+    from codec_cli.decoding import Region
 
     verb = Decompress(
         models_dir=batch.models_dir,
         threads=threads_of(batch),
         format=image_format,
+        region=None if region is None else Region(*region),
         max_pixels=batch.max_pixels,
         verbose=batch.verbose,
     )

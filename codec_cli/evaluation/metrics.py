@@ -27,10 +27,10 @@ _Plane = npt.NDArray[np.float32]
 _PEAK = 255.0
 C1 = (0.01 * _PEAK) ** 2
 C2 = (0.03 * _PEAK) ** 2
-_WINDOW = 11
+WINDOW = 11
 _SIGMA = 1.5
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_SMALLEST_MULTISCALE = _WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
+SMALLEST_MULTISCALE = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
 _LUMA = (0.299, 0.587, 0.114)
 # Variances do not depend on the mean, but E[x²] - E[x]² in float32 loses digits with its size: the
 # planes are kept centred, which makes float32 (twice as fast as float64) accurate to about 1e-6.
@@ -40,7 +40,7 @@ _STRIP_PIXELS = 50_000
 
 
 def _gaussian() -> tuple[float, ...]:
-    offsets = np.arange(_WINDOW) - (_WINDOW - 1) / 2
+    offsets = np.arange(WINDOW) - (WINDOW - 1) / 2
     taps = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
     return tuple(float(tap) for tap in taps / taps.sum())
 
@@ -67,7 +67,7 @@ def psnr(a: Pixels, b: Pixels) -> float:
         ValueError: The arrays are not uint8, differ in shape or are empty.
     """
     a, b = _pair(a, b)
-    return _decibels(_mean_square(a, b, None))
+    return decibels(_mean_square(a, b, None))
 
 
 def psnr_luma(a: Pixels, b: Pixels) -> float:
@@ -90,7 +90,7 @@ def psnr_luma(a: Pixels, b: Pixels) -> float:
     channels = a.shape[2]
     if channels not in (1, 3):
         raise ValueError(f"luma needs 1 or 3 channels, not {channels}")
-    return _decibels(_mean_square(a, b, np.array(_LUMA) if channels == 3 else None))
+    return decibels(_mean_square(a, b, np.array(_LUMA) if channels == 3 else None))
 
 
 def ssim(a: Pixels, b: Pixels) -> float:
@@ -111,8 +111,8 @@ def ssim(a: Pixels, b: Pixels) -> float:
         ValueError: The arrays are not uint8, differ in shape or are empty.
     """
     a, b = _pair(a, b)
-    _require_side(a, _WINDOW, "SSIM")
-    return float(np.mean([_similarity(_plane(a, i), _plane(b, i))[0] for i in range(a.shape[2])]))
+    require_side(a.shape, WINDOW, "SSIM")
+    return float(np.mean([similarity(_plane(a, i), _plane(b, i))[0] for i in range(a.shape[2])]))
 
 
 def ms_ssim(a: Pixels, b: Pixels) -> float:
@@ -134,7 +134,7 @@ def ms_ssim(a: Pixels, b: Pixels) -> float:
         ValueError: The arrays are not uint8, differ in shape or are empty.
     """
     a, b = _pair(a, b)
-    _require_side(a, _SMALLEST_MULTISCALE, "MS-SSIM")
+    require_side(a.shape, SMALLEST_MULTISCALE, "MS-SSIM")
     return float(np.mean([_multiscale(_plane(a, i), _plane(b, i))[1] for i in range(a.shape[2])]))
 
 
@@ -153,9 +153,9 @@ def ssim_and_ms_ssim(a: Pixels, b: Pixels) -> tuple[float | None, float | None]:
     """
     a, b = _pair(a, b)
     side = min(a.shape[:2])
-    if side < _WINDOW:
+    if side < WINDOW:
         return None, None
-    if side < _SMALLEST_MULTISCALE:
+    if side < SMALLEST_MULTISCALE:
         return ssim(a, b), None
     both = [_multiscale(_plane(a, i), _plane(b, i)) for i in range(a.shape[2])]
     return float(np.mean([fine for fine, _ in both])), float(np.mean([multi for _, multi in both]))
@@ -188,8 +188,9 @@ def _pair(a: Pixels, b: Pixels) -> tuple[Pixels, Pixels]:
     return (a, b) if a.ndim == 3 else (a[:, :, None], b[:, :, None])
 
 
-def _require_side(image: Pixels, side: int, metric: str) -> None:
-    height, width = image.shape[:2]
+def require_side(shape: tuple[int, ...], side: int, metric: str) -> None:
+    """Raises :class:`NotDefined` for images ``(height, width, ...)`` with a side under ``side`` pixels."""
+    height, width = shape[:2]
     if min(height, width) < side:
         raise NotDefined(
             f"{metric} needs at least {side} pixels on each side, this image is {width}x{height}"
@@ -209,7 +210,8 @@ def _mean_square(a: Pixels, b: Pixels, weights: npt.NDArray[np.float64] | None) 
     return total / (a.size if weights is None else a.size // channels)
 
 
-def _decibels(mean_square: float) -> float:
+def decibels(mean_square: float) -> float:
+    """PSNR of a mean square error; ``inf`` for 0."""
     return math.inf if mean_square == 0 else 10 * math.log10(_PEAK**2 / mean_square)
 
 
@@ -225,16 +227,17 @@ def _multiscale(x: _Plane, y: _Plane) -> tuple[float, float]:
     last = len(SCALE_WEIGHTS) - 1
     for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale:
-            x, y = _halve(x), _halve(y)
-        similarity, contrast_structure = _similarity(x, y)
+            x, y = halve(x), halve(y)
+        full, contrast_structure = similarity(x, y)
         if scale == 0:
-            finest = similarity
+            finest = full
         # Luminance counts on the coarsest scale only.
-        product *= max(0.0, similarity if scale == last else contrast_structure) ** weight
+        product *= max(0.0, full if scale == last else contrast_structure) ** weight
     return finest, product
 
 
-def _halve(x: _Plane) -> _Plane:
+def halve(x: _Plane) -> _Plane:
+    """Means of 2x2, of a plane ``(height, width)``; an odd last row or column is repeated first."""
     height, width = x.shape
     x = np.pad(x, ((0, height % 2), (0, width % 2)), mode="edge")
     rows = x[::2] + x[1::2]
@@ -243,14 +246,14 @@ def _halve(x: _Plane) -> _Plane:
     return halved
 
 
-def _similarity(x: _Plane, y: _Plane) -> tuple[float, float]:
+def similarity(x: _Plane, y: _Plane) -> tuple[float, float]:
     """Mean SSIM and mean contrast-structure term of two centred planes."""
-    height, width = x.shape[0] - _WINDOW + 1, x.shape[1] - _WINDOW + 1
-    rows = max(_WINDOW, _STRIP_PIXELS // x.shape[1])
-    similarity = contrast_structure = 0.0
+    height, width = x.shape[0] - WINDOW + 1, x.shape[1] - WINDOW + 1
+    rows = max(WINDOW, _STRIP_PIXELS // x.shape[1])
+    full = contrast_structure = 0.0
     for top in range(0, height, rows):
-        p = x[top : top + rows + _WINDOW - 1]
-        q = y[top : top + rows + _WINDOW - 1]
+        p = x[top : top + rows + WINDOW - 1]
+        q = y[top : top + rows + WINDOW - 1]
         mean_p, mean_q, squares, product = _blur(np.stack((p, q, p * p + q * q, p * q)))
         structure = (2 * (product - mean_p * mean_q) + C2) / (
             squares - (mean_p * mean_p + mean_q * mean_q) + C2
@@ -259,8 +262,8 @@ def _similarity(x: _Plane, y: _Plane) -> tuple[float, float]:
         mean_p += CENTRE
         mean_q += CENTRE
         structure *= (2 * mean_p * mean_q + C1) / (mean_p * mean_p + mean_q * mean_q + C1)
-        similarity += float(structure.sum(dtype=np.float64))
-    return similarity / (height * width), contrast_structure / (height * width)
+        full += float(structure.sum(dtype=np.float64))
+    return full / (height * width), contrast_structure / (height * width)
 
 
 def _blur(planes: _Plane) -> _Plane:
@@ -269,12 +272,12 @@ def _blur(planes: _Plane) -> _Plane:
 
 
 def _blur_rows(planes: _Plane) -> _Plane:
-    size = planes.shape[2] - _WINDOW + 1
-    middle = _WINDOW // 2
+    size = planes.shape[2] - WINDOW + 1
+    middle = WINDOW // 2
     total = planes[..., middle : middle + size] * TAPS[middle]
     term = np.empty_like(total)
     for i in range(middle):  # the window is symmetric: both taps at once
-        np.add(planes[..., i : i + size], planes[..., _WINDOW - 1 - i : _WINDOW - 1 - i + size], out=term)
+        np.add(planes[..., i : i + size], planes[..., WINDOW - 1 - i : WINDOW - 1 - i + size], out=term)
         term *= TAPS[i]
         total += term
     return total
