@@ -16,6 +16,7 @@ import page_helpers as helpers
 import pytest
 from PIL import Image
 
+from codec_cli.commands import _eval
 from codec_cli.errors import CodecError, OutputError
 from codec_cli.evaluation import page, runner
 from codec_cli.evaluation.others import others
@@ -373,6 +374,92 @@ def test_comparer_with_real_codecs(write_photo, models_dir, tmp_path, mode):
             assert np.array_equal(np.array(image), jpeg.decode(data))
         psnr = Measure()(pixels, jpeg.decode(data))["psnr_rgb_db"]
         assert rate[1]["metrics"]["psnr_rgb_db"] == pytest.approx(psnr, abs=1e-6)
+
+
+@pytest.mark.parametrize("bpp", [0.3, 2.0])
+def test_comparer_at_a_rate(write_photo, models_dir, tmp_path, bpp):
+    path = write_photo(tmp_path / "photo.png", 200, 180)
+    info = Zoo(models_dir).info("tiny")
+    ours = runner.Subject.ours(info, [30])
+    jpeg = runner.Subject.others(["jpeg"])
+    packed = page.Comparer((ours, *jpeg), (), bpp, models_dir=models_dir)(path)
+    ((first, second),) = packed.facts["rates"]
+    assert (first["codec"], second["codec"]) == ("codec:tiny-1", "jpeg")
+    pixels = np.array(Image.open(path).convert("RGB"))
+    codec = ours.coder(models_dir, 1, 1 << 28)
+    sizes = {len(codec.encode(pixels, quality)) for quality in runner.usable_qualities(info, None)}
+    assert len(sizes) > 3
+    wanted = bpp * 200 * 180 / 8
+    assert abs(first["bytes"] - wanted) == min(abs(size - wanted) for size in sizes)
+    # Beside the qualities asked for, each once.
+    both = page.Comparer((ours,), (1, first["setting"]), bpp, models_dir=models_dir)(path)
+    assert [rate[0]["setting"] for rate in both.facts["rates"]] == sorted({1, first["setting"]})
+
+
+def test_the_first_view_is_asked_for(tmp_path, text):
+    assert helpers.embedded(text)["view"] == "slide"
+    folder = helpers.make(tmp_path / "report", view="all")
+    assert helpers.embedded((folder / "index.html").read_text("utf-8"))["view"] == "all"
+
+
+def triplets(run, folder, tmp_path, *options):
+    """The comparisons of a report at a rate, and what the command said."""
+    target = tmp_path / "report"
+    result = run("eval", *folder, "--model", "tiny", "-q", "50", "--report", target, "--bpp", "0.5", *options)
+    assert result.exit_code == 0
+    data = helpers.embedded((target / "index.html").read_text("utf-8"))
+    assert data["view"] == "all"
+    return data, result.stderr, (target / "index.html").read_text("utf-8")
+
+
+@pytest.fixture
+def folder(write_photo, tmp_path):
+    for name in "abc":
+        write_photo(tmp_path / "photos" / f"{name}.png", 180, 176)
+    return tmp_path / "photos"
+
+
+def test_triplets_show_the_first_codec_that_is_here(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(_eval, "BESIDE", ("bpg", "jpeg"))
+    monkeypatch.setenv("PATH", str(tmp_path))  # Without BPG's programs.
+    # What is named first comes first, and once.
+    data, said, text = triplets(run, [folder / "b.png", folder], tmp_path)
+    assert [one["image"][-5:] for one in data["comparisons"]] == ["b.png", "a.png", "c.png"]
+    for one in data["comparisons"]:
+        ((ours, other),) = one["rates"]
+        assert (ours["codec"], other["codec"]) == ("codec:tiny-1", "jpeg")
+        assert ours["bpp"] == pytest.approx(0.5, rel=0.2)
+        assert other["bytes"] == pytest.approx(ours["bytes"], rel=0.1)
+    # It is in the pictures alone.
+    assert {codec for codec, *_ in data["means"]} == {"codec:tiny-1"}
+    assert others(["jpeg"])[0].description in Tags(text).text
+    assert "bpg" not in said
+
+
+def test_triplets_show_the_codecs_of_against(run, folder, tmp_path):
+    data, *_ = triplets(run, [folder / "a.png"], tmp_path, "--against", "webp")
+    assert [[one["codec"] for one in rate] for rate in data["comparisons"][0]["rates"]] == [
+        ["codec:tiny-1", "webp"]
+    ]
+
+
+def test_triplets_without_any_other_codec(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(_eval, "BESIDE", ("bpg",))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    data, said, _ = triplets(run, [folder / "a.png"], tmp_path)
+    assert [len(rate) for rate in data["comparisons"][0]["rates"]] == [1]
+    assert "none of bpg is here" in said
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "some"])
+def test_rates_that_are_none(run, folder, tmp_path, rate):
+    assert run("eval", folder, "--report", tmp_path / "report", "--bpp", rate).exit_code == 2
+
+
+def test_a_rate_is_of_a_report(run, folder):
+    result = run("eval", folder, "--bpp", "0.5")
+    assert result.exit_code == 2
+    assert "--report" in result.stderr
 
 
 def test_comparer_returns_failures(models_dir, tmp_path):

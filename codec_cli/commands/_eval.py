@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from codec_cli.zoo import ModelInfo
 
 __all__ = [
+    "BESIDE",
     "SHOWN",
     "SPREAD",
     "Outputs",
@@ -38,6 +39,9 @@ SPREAD = 8
 
 SHOWN = 3
 """Of these, how many the report's pictures show unless told otherwise."""
+
+BESIDE = ("bpg", "heic")
+"""Of these, the first that works here is shown beside ours at a given rate, unless others are named."""
 
 
 @dataclass(frozen=True)
@@ -311,11 +315,16 @@ def write_report(
     evaluator: Evaluator,
     outputs: Outputs,
     shown: list[int] | None,
+    bpp: float | None,
     series: Sequence[Series],
     jobs: int,
     quiet: bool,
 ) -> None:
-    """The HTML report: pictures are made one image at a time."""
+    """The HTML report: pictures are made one image at a time.
+
+    With ``bpp``, pictures are of about that rate: original, ours and the rivals, or without any, one that is
+    not measured otherwise.
+    """
     from codec_cli.evaluation import page
     from codec_cli.evaluation.published import tree
     from codec_cli.evaluation.quality import Measure
@@ -323,10 +332,12 @@ def write_report(
     from codec_cli.workers import each
 
     images = [Path(result.image) for result in run.results if not result.error]
-    settings = shown or _spread(run.ours[0].settings, SHOWN)
+    settings = shown or (_spread(run.ours[0].settings, SHOWN) if bpp is None else [])
+    beside = run.rivals if run.rivals or bpp is None else _first_available(BESIDE)
     comparer = page.Comparer(
-        (*run.ours, *run.rivals),
+        (*run.ours, *beside),
         tuple(settings),
+        bpp,
         Measure(evaluator.lpips_weights),
         evaluator.models_dir,
         evaluator.threads,
@@ -353,12 +364,23 @@ def write_report(
 
         page.write_report(
             outputs.report,
-            run.figures(),
+            replace(run, rivals=beside).figures(),
             compared(),
             published=tree(series),
             title=f"{len(images)} images",
             force=outputs.force,
+            view="slide" if bpp is None else "all",
         )
+
+
+def _first_available(names: Sequence[str]) -> list[Subject]:
+    from codec_cli.evaluation.others import others
+    from codec_cli.evaluation.runner import Subject
+
+    name = next((codec.name for codec in others(names) if codec.available() is None), None)
+    if name is None:
+        click.echo(f"codec: none of {', '.join(names)} is here to show pictures of", err=True)
+    return Subject.others([name] if name else [])
 
 
 def _spread(settings: Sequence[int], count: int) -> list[int]:

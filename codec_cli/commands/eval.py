@@ -48,6 +48,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
         "codec eval photographs/ -q 10,30,50,70,90 --against jpeg,webp,avif",
         "codec eval photographs/ --model photo-1 --model ./models/mine --json results.json",
         "codec eval photographs/ --against webp,heic --plot curves.svg --report report/",
+        "codec eval photographs/ --report report/ --bpp 0.23   # original, ours, BPG or HEIC",
         "codec eval photographs/ --baseline baseline.json   # exit code 11 if worse",
     ),
 )
@@ -119,6 +120,14 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Qualities whose pictures the report shows.",
 )
 @click.option(
+    "--bpp",
+    type=click.FloatRange(0, min_open=True),
+    metavar="RATE",
+    show_default="none",
+    help="Show pictures in the report at about this many bits per pixel: the original, ours, and the other "
+    f"codecs at the same size ({' or '.join(_eval.BESIDE)} without --against).",
+)
+@click.option(
     "--published",
     metavar="NAME,NAME,...",
     default="",
@@ -186,6 +195,7 @@ def command(
     plot: Path | None,
     report: Path | None,
     report_qualities: list[int] | None,
+    bpp: float | None,
     published: str,
     baseline: Path | None,
     write_baseline: Path | None,
@@ -217,6 +227,8 @@ def command(
     from codec_cli.report import describe, exit_code, json_text
     from codec_cli.zoo import Zoo
 
+    if bpp is not None and report is None:
+        raise click.UsageError("--bpp is of the pictures in a report: give --report, too")
     outputs = _eval.Outputs(json_file, csv_file, plot, report, write_baseline, force)
     outputs.check()
     stored = baselines.load(baseline) if baseline else None
@@ -244,7 +256,7 @@ def command(
     if run.points and plot:
         _eval.write_plot(run, outputs, series)
     if run.points and report:
-        _eval.write_report(run, evaluator, outputs, report_qualities, series, jobs, quiet)
+        _eval.write_report(run, evaluator, outputs, report_qualities, bpp, series, jobs, quiet)
     code = exit_code([describe(result.error)[1] if result.error else 0 for result in run.results])
     if code and (write_baseline or stored):
         click.echo("codec: baseline neither written nor compared: not all images were measured", err=True)

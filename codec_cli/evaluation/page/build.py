@@ -34,6 +34,7 @@ def write_report(
     published: Mapping[str, Any] | None,
     title: str,
     force: bool,
+    view: str = "slide",
 ) -> None:
     """Writes a report; readers find the former folder or all of the new one.
 
@@ -46,6 +47,7 @@ def write_report(
             in the mean only. None for none.
         title: Of the page.
         force: Replace a former report. Nothing else is ever replaced.
+        view: How the pictures are shown at first: ``slide``, ``beside``, ``all`` or ``difference``.
 
     Raises:
         OutputError: The folder exists (without ``force``), is not a former report, or can't be written.
@@ -58,7 +60,7 @@ def write_report(
             for number, comparison in enumerate(comparisons, 1)
         ]
         # Names of files may hold bytes that are no text; the page has to be text.
-        page = _page(figures, shown, published or {}, title).encode("utf-8", "replace")
+        page = _page(figures, shown, published or {}, title, view).encode("utf-8", "replace")
         (new / INDEX).write_bytes(page)
 
 
@@ -74,9 +76,13 @@ def _write_pictures(folder: Path, number: int, packed: Packed) -> dict[str, Any]
 
 
 def _page(
-    figures: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], published: Mapping[str, Any], title: str
+    figures: Mapping[str, Any],
+    shown: Sequence[Mapping[str, Any]],
+    published: Mapping[str, Any],
+    title: str,
+    view: str,
 ) -> str:
-    data = _data(figures, shown, published)
+    data = {**_data(figures, shown, published), "view": view}
     style = _resource("page.css")
     script = "\n".join(map(_resource, _SCRIPTS))
     return Template(_resource("page.html")).substitute(

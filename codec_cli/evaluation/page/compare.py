@@ -112,6 +112,8 @@ class Comparer:
     Attributes:
         subjects: The first is ours; the others, models of ours among them, are matched to it in size.
         settings: Qualities of ours to show, rising.
+        bpp: Bits per pixel; of each image the quality of ours that comes nearest is shown, too. None for
+            none.
         measure: Gives the figures; None for :class:`codec_cli.evaluation.quality.Measure`.
         models_dir: Searched first for models.
         threads: Threads of our codec; None for all.
@@ -120,6 +122,7 @@ class Comparer:
 
     subjects: tuple[Subject, ...]
     settings: tuple[int, ...]
+    bpp: float | None = None
     measure: _Measure | None = None
     models_dir: Path | None = None
     threads: int | None = None
@@ -142,9 +145,17 @@ class Comparer:
             ours, *rivals = self._rivals
             pixels = load_picture(path, name, self.max_pixels, keep_metadata=False).pixels
             measure = self.measure or Measure()
-            return pack(compare_image(name, pixels, (ours.name, ours.coder), self.settings, rivals, measure))
+            settings = self._settings(ours, pixels)
+            return pack(compare_image(name, pixels, (ours.name, ours.coder), settings, rivals, measure))
         except (CodecError, MemoryError) as error:
             return Failure(name, error)
+
+    def _settings(self, ours: Rival, pixels: Pixels) -> list[int]:
+        if self.bpp is None:
+            return list(self.settings)
+        search = SizeSearch(lambda setting: ours.coder.encode(pixels, setting), ours.scale)
+        setting, _ = search.nearest(round(self.bpp * pixels.shape[0] * pixels.shape[1] / 8))
+        return sorted({*self.settings, setting})
 
     def _rival(self, subject: Subject) -> Rival:
         coder = subject.coder(self.models_dir, self.threads, self.max_pixels)

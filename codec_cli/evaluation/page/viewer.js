@@ -18,7 +18,7 @@ class Viewer {
       rate: 0,
       left: rivals[0]?.codec ?? ORIGINAL,
       right: ours?.codec ?? ORIGINAL,
-      mode: "slide",
+      mode: data.view,
     };
     this.stage = new Stage(() => this.remember());
     this.fill();
