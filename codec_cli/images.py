@@ -329,6 +329,8 @@ def _identify(stream: IO[bytes], name: str, max_pixels: int, formats: tuple[str,
 
 
 def _identify_rare(stream: IO[bytes], facts: modern.Facts | None) -> Image.Image:
+    if facts and facts.animated:
+        raise ValueError("an animated JPEG XL is not supported; convert a frame of it to PNG")
     if facts and facts.kind != "PNG":
         return Image.open(stream, formats=(modern.plugin_for(facts.kind),))
     try:
@@ -384,9 +386,6 @@ def has_frames(image: Image.Image) -> bool:
     """Whether an image file holds more than one picture."""
     if image.format == "PSD":
         return False  # Its "frames" are layers; what we load is their composite.
-    facts = image.info.get(FACTS)
-    if isinstance(facts, modern.Facts) and facts.animated:
-        return True
     try:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # Damage after the first frame doesn't concern us.

@@ -38,7 +38,7 @@ class Facts:
         kind: ``HEIC``, ``AVIF``, ``JPEG XL`` or ``PNG``.
         size: Width and height where they have to be known before the plugin sees the file, else (0, 0).
         bits: Bits per sample.
-        animated: There is more than one frame, and the plugin does not say so.
+        animated: There is more than one frame, of which the plugin gives the last and says nothing.
         nclx: Colour primaries and transfer characteristics, numbers of ITU-T H.273; None if none are given.
         packed: Names of metadata that are compressed in a way that the plugin can't read.
     """
@@ -79,6 +79,7 @@ def plugin_for(kind: str) -> str:
     except ImportError as error:
         package = "pillow-heif" if kind == "HEIC" else "pillow-jxl-plugin"
         raise ValueError(f"{kind} needs the package {package}: pip install {package}") from error
+    Image.init()
     if "AVIF" not in Image.OPEN:
         raise ValueError(f"Pillow {_pillow_version} has no AVIF: pip install --upgrade pillow")
     return "AVIF"
