@@ -33,6 +33,13 @@ browser: ## install Chromium (Debian, as root), which the tests of the HTML repo
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 		|| { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }
 
+TOOLS := imagemagick libjxl-tools libavif-bin libimage-exiftool-perl libtiff-tools netpbm libjpeg-turbo-progs webp \
+	libheif-examples pngcrush apngasm libgs-common
+
+tools: ## install the programs (Debian, as root) that make the files of docs/INPUTS.md; without them tests skip
+	@command -v cjxl >/dev/null && command -v apngasm >/dev/null && command -v exiftool >/dev/null \
+		|| { apt-get update -q && apt-get install -y -q --no-install-recommends $(TOOLS); }
+
 test: setup ## default tests, under ten minutes
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
@@ -108,4 +115,4 @@ clean: ## remove caches and builds; keeps runs and environments
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo browser test test-slow lint bench kodak report gate gate-quick baseline figures study train-photo wheel reproducible constraints audit clean
+.PHONY: help setup demo browser tools test test-slow lint bench kodak report gate gate-quick baseline figures study train-photo wheel reproducible constraints audit clean
