@@ -3,6 +3,9 @@
 The exit codes are part of the command line's contract (README, "Exit codes").
 """
 
+SAVED_IN_PART = 12
+"""Exit code of ``decompress --salvage`` where something was lost: no failure, and not what was asked for."""
+
 
 class CodecError(Exception):
     """Base of all expected failures: one line of text that says what to do.

@@ -47,7 +47,8 @@ Exit codes:
   8    an image is larger than the limit (see --max-pixels)
   9    training can't start or had to stop
   10   no quality level meets a --target
-  11   worse than a --baseline allows
+  11   worse than a --baseline or --min-psnr allows
+  12   a damaged file was saved in part (--salvage)
   130  interrupted (Ctrl-C)
 
 \b

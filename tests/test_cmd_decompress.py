@@ -256,3 +256,68 @@ def test_one_bad_file_does_not_stop_the_others(run, compressed, tmp_path):
     assert "1 of 2 files failed" in result.stderr
     assert (tmp_path / "out" / "photo.png").is_file()
     assert not (tmp_path / "out" / "bad.png").exists()
+
+
+# Damaged files
+
+
+@pytest.fixture
+def wide(run, write_photo, tmp_path):
+    """A file of two tiles, and what it holds."""
+    source = write_photo(tmp_path / "wide.png", 1040, 20)
+    assert run("compress", source, "--model", "tiny").exit_code == 0
+    assert run("decompress", tmp_path / "wide.bin", tmp_path / "wide-before.png").exit_code == 0
+    return tmp_path / "wide.bin", read(tmp_path / "wide-before.png")[1]
+
+
+def test_salvage(run, wide, tmp_path):
+    path, before = wide
+    data = bytearray(path.read_bytes())
+    data[-6] ^= 1  # In the second tile.
+    path.write_bytes(data)
+    result = run("decompress", path, tmp_path / "saved.png")
+    assert result.exit_code == 4
+    assert not (tmp_path / "saved.png").exists()
+    result = run("decompress", path, tmp_path / "saved.png", "--salvage")
+    assert result.exit_code == 12
+    assert result.stderr.splitlines() == [
+        f"{path}: warning: 1 of 2 tiles saved, the others are gray",
+        f"{path}: warning: lost: columns 1024 to 1039 of rows 0 to 19",
+    ]
+    saved = read(tmp_path / "saved.png")[1]
+    assert (saved[:, 1024:] == 128).all()
+    assert (saved[:, :900] == before[:, :900]).all()
+
+
+def test_salvage_of_whole_files_and_of_nothing(run, wide, tmp_path):
+    path, before = wide
+    result = run("decompress", path, tmp_path / "saved.png", "--salvage")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (read(tmp_path / "saved.png")[1] == before).all()
+    path.write_bytes(path.read_bytes()[:40])
+    result = run("decompress", path, tmp_path / "nothing.png", "--salvage")
+    assert result.exit_code == 4
+    assert error_line(result)
+    assert not (tmp_path / "nothing.png").exists()
+
+
+def test_salvage_in_a_directory(run, wide, tmp_path):
+    """Each file's losses are told; some lost, so 1 as for other troubles; JSON has them too."""
+    path, _ = wide
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    shutil.copy(path, folder / "whole.bin")
+    data = path.read_bytes()
+    (folder / "hurt.bin").write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    result = run("decompress", folder, tmp_path / "out", "--salvage", "--json")
+    assert result.exit_code == 1
+    found = {facts["input"].rpartition("/")[2]: facts for facts in json.loads(result.stdout)["files"]}
+    assert found["whole.bin"]["warnings"] == []
+    assert "1 of 2 tiles saved" in found["hurt.bin"]["warnings"][0]
+    assert (tmp_path / "out" / "hurt.png").is_file()
+
+
+def test_salvage_stands_alone(run, wide, tmp_path):
+    path, _ = wide
+    assert run("decompress", path, tmp_path / "x.png", "--salvage", "--region", "0,0,1,1").exit_code == 2
+    assert run("decompress", path, tmp_path / "x.png", "--salvage", "--delete-source").exit_code == 2

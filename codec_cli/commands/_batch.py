@@ -38,6 +38,7 @@ class Converted:
         warnings: What was lost, one line each.
         details: More for ``--verbose``.
         psnr: Of the output against the input, in dB, if it was measured.
+        exit_code: Other than 0 if the output is worth having, but not what was asked for.
     """
 
     data: bytes | Callable[[Path], None]
@@ -46,6 +47,7 @@ class Converted:
     warnings: tuple[str, ...] = ()
     details: str = ""
     psnr: float | None = None
+    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,7 @@ class _Convert:
             psnr_rgb_db=done.psnr if proof is None or proof.psnr is None else proof.psnr,
             warnings=warnings,
             source_deleted=deleted,
+            exit_code=done.exit_code,
             details=done.details,
         )
 

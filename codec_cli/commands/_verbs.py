@@ -188,6 +188,7 @@ class Decompress(Verb):
         threads: Processor threads; None for all.
         format: Suffix of the outputs without its dot; None to go by each output's name.
         region: The part of each image to decode; None for all of it.
+        salvage: Of damaged files, save what is intact.
         max_pixels: The largest image to accept.
         verbose: Describe each file.
     """
@@ -196,6 +197,7 @@ class Decompress(Verb):
     threads: int | None
     format: str | None
     region: Region | None
+    salvage: bool
     max_pixels: int
     verbose: bool
     _codec: Codec | None = field(default=None, init=False, repr=False)
@@ -233,6 +235,8 @@ class Decompress(Verb):
         if self._codec is None:
             # Which model decodes, the file says.
             self._codec = Codec(models_dir=self.models_dir, threads=self.threads)
+        if self.salvage:
+            return self._saved(self._codec, data, self._suffix(suffix))
         parsed = self._codec.open(data, self.max_pixels)
         region = self.region or Region.whole(parsed.header)
         region.require(parsed.header)
@@ -244,6 +248,21 @@ class Decompress(Verb):
             picture = self._codec.picture(parsed, name, region)
             image = save_picture(picture, suffix)
         return Converted(image, region.width, region.height, picture.warnings, details)
+
+    def _saved(self, codec: Codec, data: bytes, suffix: str) -> Converted:
+        """What is left of a damaged file."""
+        from codec_cli.errors import SAVED_IN_PART
+        from codec_cli.images import save_picture
+        from codec_cli.salvage import salvage
+
+        with _memory_hint():
+            saved = salvage(codec, data, self.max_pixels)
+            picture = saved.picture
+            image = save_picture(picture, suffix)
+        height, width = picture.pixels.shape[:2]
+        details = _describe(container.Metadata(picture.icc, picture.exif), data) if self.verbose else ""
+        notes = (*saved.report(), *picture.warnings)
+        return Converted(image, width, height, notes, details, exit_code=0 if saved.intact else SAVED_IN_PART)
 
     def _by_rows(self, file: RowFile, metadata: container.Metadata, suffix: str, details: str) -> Converted:
         """A large image, decoded while it is written."""

@@ -26,6 +26,7 @@ def _parse_region(_: click.Context, __: click.Parameter, value: str | None) -> t
         "codec decompress photo.bin              # writes photo.png",
         "codec decompress photo.bin photo.jpg",
         "codec decompress huge.bin part.png --region 12000,8000,1024,768",
+        "codec decompress damaged.bin saved.png --salvage",
         "codec decompress compressed/ pictures/ --format webp",
         "codec decompress - < photo.bin > photo.png",
     ),
@@ -44,6 +45,12 @@ def _parse_region(_: click.Context, __: click.Parameter, value: str | None) -> t
     help="Decode this part of the image only, in pixels from its upper left corner: quick, as only the tiles "
     "that it touches are decoded. [default: all of it]",
 )
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Of damaged files, save what is intact: tiles that are lost are gray, and named. The exit code is "
+    "12 if anything was lost. [default: refuse damaged files]",
+)
 @options.batch("*.bin")
 @click.pass_context
 def command(
@@ -51,6 +58,7 @@ def command(
     batch: options.Batch,
     image_format: str | None,
     region: tuple[int, int, int, int] | None,
+    salvage: bool,
 ) -> None:
     """Decompress files to ordinary images.
 
@@ -67,11 +75,14 @@ def command(
     from codec_cli.commands._verbs import Decompress
     from codec_cli.decoding import Region
 
+    if salvage and (region is not None or batch.delete_source):
+        raise click.UsageError("--salvage goes with neither --region nor --delete-source")
     verb = Decompress(
         models_dir=batch.models_dir,
         threads=threads_of(batch),
         format=image_format,
         region=None if region is None else Region(*region),
+        salvage=salvage,
         max_pixels=batch.max_pixels,
         verbose=batch.verbose,
     )
