@@ -14,6 +14,8 @@ from codec_cli.errors import ModelError
 from codec_cli.transforms import Floats, Session
 from codec_cli.zoo import ANALYSIS, ENCODER, SYNTHESIS, ModelInfo
 
+MAX_GAIN = 1e30
+
 
 def load_entropy_model(info: ModelInfo) -> ContextModel | FactorizedModel:
     """Builds a model's entropy coder from its stored integers (raises :class:`ModelError`)."""
@@ -52,7 +54,13 @@ def _level_tables(arrays: dict[str, npt.NDArray[Any]], levels: int, channels: in
 
 
 def _layer(arrays: dict[str, npt.NDArray[Any]], name: str) -> Layer:
-    kernel, bias, shift = (arrays[f"{name}/{part}"] for part in ("kernel", "bias", "shift"))
+    kernel, bias, shift = parts = [arrays[f"{name}/{part}"] for part in ("kernel", "bias", "shift")]
+    if (
+        any(part.dtype.kind != "i" for part in parts)
+        or shift.min(initial=0) < 0
+        or shift.max(initial=0) > 127
+    ):
+        raise ValueError("no integers, or shifts to the left")
     return Layer(kernel.astype(np.float32), bias.astype(np.float32), np.exp2(-shift.astype(np.float32)))
 
 
@@ -75,6 +83,9 @@ class Loaded:
         fit = all(part.shape == wanted for part, wanted in zip(parts, (shape, shape, trained), strict=True))
         if not fit or any(part.dtype != np.float32 for part in parts):
             raise ModelError(f"{info.path}: the gains have the wrong shape")
+        # So that no symbol times a gain is beyond float32; false for NaN, too.
+        if not all((np.abs(part) < MAX_GAIN).all() for part in parts):
+            raise ModelError(f"{info.path}: a gain is too large, or no number")
 
     @cached_property
     def entropy(self) -> ContextModel | FactorizedModel:

@@ -179,7 +179,9 @@ def synthesise(
         begin_row : begin_row + (tile[2] - tile[0]) * stride,
         begin_column : begin_column + (tile[3] - tile[1]) * stride,
     ]
-    image *= np.float32(255)
-    image += np.float32(0.5)
-    whole: Pixels = np.clip(image, 0, 255, out=image).astype(np.uint8)
+    # A network may give infinities or NaN for symbols that no encoder writes; any pixel will do for them.
+    with np.errstate(over="ignore", invalid="ignore"):
+        image *= np.float32(255)
+        image += np.float32(0.5)
+        whole: Pixels = np.clip(image, 0, 255, out=image).astype(np.uint8)
     return whole

@@ -444,6 +444,42 @@ class TestHostileTables:
             round_trip(folder)
 
     @pytest.mark.parametrize("name", ["gain", "inverse_gain", "level_weights"])
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+    def test_gains_that_are_no_numbers(self, name, value, tmp_path):
+        """Neither an image of NaN nor numpy's warnings."""
+        folder = copy_model(tmp_path / "model-1")
+        changed = info_of(CONTEXT).tables[name].copy()
+        changed[-1, 0] = value
+        rewrite(folder, tables={name: changed})
+        with pytest.raises(ModelError, match="gain"):
+            round_trip(folder)
+
+    @pytest.mark.parametrize("part", ["kernel", "bias", "shift"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            pytest.param(lambda a: a.astype(np.float32), id="no integers"),
+            pytest.param(lambda a: a.astype(np.float64) * np.nan, id="NaN"),
+            pytest.param(lambda a: a[..., :-1], id="outputs"),
+        ],
+    )
+    def test_layers(self, part, change, tmp_path):
+        name = f"pass-1-0/layer1/{part}"
+        folder = copy_model(tmp_path / "model-1")
+        rewrite(folder, tables={name: change(info_of(CONTEXT).tables[name])})
+        with pytest.raises(ModelError):
+            round_trip(folder)
+
+    @pytest.mark.parametrize("value", [-1, -128, 128, 1 << 30])
+    def test_shifts(self, value, tmp_path):
+        """To the left, or by so much that float32 has no factor for it."""
+        name = "pass-1-0/layer1/shift"
+        folder = copy_model(tmp_path / "model-1")
+        rewrite(folder, tables={name: np.full_like(info_of(CONTEXT).tables[name], value, np.int32)})
+        with pytest.raises(ModelError):
+            round_trip(folder)
+
+    @pytest.mark.parametrize("name", ["gain", "inverse_gain", "level_weights"])
     def test_gains_in_double_precision(self, name, tmp_path):
         """Refused or used: both are well."""
         folder = copy_model(tmp_path / "model-1")
