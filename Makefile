@@ -12,6 +12,7 @@ VALIDATION ?= ../shared/data/validation
 RUN ?= runs/photo
 MNIST ?= ../shared/data/mnist
 EMNIST ?= ../shared/data/emnist/emnist_bymerge_subset.npz
+SECONDS ?= 60
 BASELINES := tests/data/baselines
 GATE := $(foreach i,04 13 23,$(KODAK)/kodim$(i).png)
 
@@ -45,6 +46,11 @@ test: setup ## default tests, under ten minutes
 
 test-slow: setup ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+fuzz: setup ## fuzz for SECONDS=N (60): files and archives, and model folders for a fifth of that
+	$(PIP) -e '.[fuzz]'
+	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+	$(BIN)/python tests/fuzz/run.py --target models --seconds $$(( $(SECONDS) / 5 ))
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
@@ -115,4 +121,4 @@ clean: ## remove caches and builds; keeps runs and environments
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo browser tools test test-slow lint bench kodak report gate gate-quick baseline figures study train-photo wheel reproducible constraints audit clean
+.PHONY: help setup demo browser tools test test-slow fuzz lint bench kodak report gate gate-quick baseline figures study train-photo wheel reproducible constraints audit clean
