@@ -34,6 +34,7 @@ from codec_cli.errors import CodecError
 from codec_cli.packing import Unpacker
 from codec_cli.report import json_text
 from codec_cli.salvage import salvage
+from codec_cli.streaming import RowFile
 from codec_cli.zoo import DESCRIPTION, TABLES, ModelInfo, Zoo, installed_models_dir, read_info
 from fuzz.folders import is_model, parted
 
@@ -41,8 +42,9 @@ MAX_PIXELS = 1 << 13
 # What every execution may take, whatever it reads.
 SECONDS, MEMORY = 2.0, 4 << 20
 # One execution of so many does what takes long or is rare: the networks, tracing memory, `codec info`, saving
-# what is left, decoding a region.
-SYNTHESIS_EVERY, MEMORY_EVERY, INFO_EVERY, SALVAGE_EVERY, REGION_EVERY = 64, 256, 16, 8, 16
+# what is left, decoding a region, decoding by rows as large images are.
+SYNTHESIS_EVERY, MEMORY_EVERY = 64, 256
+INFO_EVERY, SALVAGE_EVERY, REGION_EVERY, ROWS_EVERY = 16, 16, 16, 16
 
 READS = ("open", "os.listdir", "os.scandir")
 # Nothing that decodes has a reason for these.
@@ -164,6 +166,8 @@ class Harness:
                 self._target(data)[1](data)
             if not is_model(data):
                 self._info(data)
+            if self._target(data)[0] == "file":
+                self._rows(data)
 
     def execute(self, data: bytes, everything: bool = False) -> Outcome:
         """Reads ``data`` and checks all that must hold.
@@ -194,6 +198,8 @@ class Harness:
                     self._salvage(data)
                 if name == "file" and (everything or pick % REGION_EVERY == 4):
                     self._region(data, pick >> 8)
+                if name == "file" and (everything or pick % ROWS_EVERY == 5):
+                    self._rows(data)
                 target(data)
         except CodecError as error:
             result = type(error).__name__
@@ -245,6 +251,15 @@ class Harness:
             region = Region(left, top, width, height)
             picture = self._codec.decode_picture(data, max_pixels=MAX_PIXELS, region=region)
             assert picture.pixels.shape[:2] == (height, width), "not the region"
+
+    def _rows(self, data: bytes) -> None:
+        """Large images are decoded by rows; what comes out is the same."""
+        self._network = self._infos[CONTEXT]
+        with contextlib.suppress(CodecError):
+            file = RowFile(self._codec, self._codec.open(data, MAX_PIXELS), "file")
+            rows = np.concatenate(list(file.bands(file.alpha)), 0)
+            whole = self._codec.decode(data, max_pixels=MAX_PIXELS)
+            assert np.array_equal(rows, whole), "other pixels by rows"
 
     def _archive(self, data: bytes) -> None:
         self._network = self._infos[CONTEXT]

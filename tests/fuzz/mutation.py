@@ -150,7 +150,7 @@ class Mutator:
     Args:
         rng: Decides everything.
         mutate: Changes bytes; :func:`random_bytes` if none is given.
-        marks: Fingerprints that there are models of.
+        marks: Fingerprints that there are models of; the last one's are decoded fastest, and preferred.
         seeds: Take the place of most files that are too broken to be taken apart, so that enough of the
             time goes to what decodes.
     """
@@ -177,6 +177,8 @@ class Mutator:
         if parts is None or luck < 0.04:
             changed = self._mutate(data, limit)
             return changed if luck < 0.01 else changed[:-CRC_SIZE] + crc(changed[:-CRC_SIZE])
+        if self._marks and rng.random() < 0.4:
+            parts.head[2] = self._marks[-1]
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             self._change(parts, limit)
         return put_together(parts)[:limit]
