@@ -35,6 +35,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 # libpng calls a gamma significant from 5 % on.
 _GAMMA_TOLERANCE, _CHROMATICITY_TOLERANCE = 0.05, 0.01
+_LARGEST = 100.0  # Of X, Y and Z of a primary; white has 1.
 
 # Of Little CMS: black point compensation; no tables of 8 bits (up to 8 levels off) instead of the profile.
 # Pillow's own type for them is younger than our oldest Pillow, which takes numbers.
@@ -97,7 +98,9 @@ def _png_profile(info: dict[Any, Any], channels: int) -> bytes | None:
     gamma, chromaticity = info.get("gamma"), info.get("chromaticity", ())
     if "srgb" in info:
         return None
-    exponent = None if not gamma or abs(gamma * 2.2 - 1) < _GAMMA_TOLERANCE else 1 / gamma
+    # What is no picture's gamma is taken for none.
+    usual = not gamma or not 0.1 < gamma < 10 or abs(gamma * 2.2 - 1) < _GAMMA_TOLERANCE
+    exponent = None if usual else 1 / gamma
     known = len(chromaticity) == 8 and min(chromaticity[1::2]) > 0
     return _profile(chromaticity if known else _SRGB, exponent, channels)
 
@@ -110,18 +113,21 @@ def _profile(chromaticities: Chromaticities, exponent: float | None, channels: i
     white, *primaries = (
         np.array([x / y, 1, (1 - x - y) / y]) for x, y in zip(*[iter(chromaticities)] * 2, strict=True)
     )
-    adaptation = _adaptation(white)
     try:
         scale = np.linalg.solve(np.stack(primaries, 1), white)
+        adaptation = _adaptation(white)
     except np.linalg.LinAlgError:
         return None
     columns = adaptation @ (np.stack(primaries, 1) * scale)
+    if not max(np.abs(columns).max(), np.abs(adaptation).max()) < _LARGEST:  # Not a number, too.
+        return None
     return _icc(columns if channels == 3 else None, adaptation, exponent)
 
 
 def _adaptation(white: Matrix) -> Matrix:
     """From a white point to that of profiles, D50 (the linear Bradford transform of ICC.1, annex E)."""
-    cones = np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cones = np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white))
     adapted: Matrix = np.linalg.inv(_BRADFORD) @ cones @ _BRADFORD
     return adapted
 

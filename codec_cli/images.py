@@ -26,7 +26,6 @@ from codec_cli.metadata import (
     ORIENTATION,
     kept_exif,
     kept_icc,
-    note_unkept,
     printable,
     save_options,
 )
@@ -355,8 +354,6 @@ def _read(image: Image.Image, name: str, max_pixels: int, keep_metadata: bool) -
     orientation = _orientation(image)
     icc = kept_icc(image, pixels.shape[2], notes) if keep_metadata else None
     exif = kept_exif(image, notes) if keep_metadata else None
-    if keep_metadata:
-        note_unkept(image, notes)
     pixels = _upright(pixels, orientation)
     alpha = None if alpha is None else _upright(alpha, orientation)
     return Picture(pixels, alpha, icc, exif, tuple(notes))

@@ -49,8 +49,8 @@ _XMP, _IPTC = ("xmp", "XML:com.adobe.xmp", "Raw profile type xmp", 700), ("Raw p
 _PHOTOSHOP_IPTC = 0x0404
 
 
-def note_unkept(image: Image.Image, notes: list[str]) -> None:
-    """Says what other metadata of a loaded image is not kept: XMP, IPTC, EXIF that can't be read."""
+def _note_unkept(image: Image.Image, notes: list[str]) -> None:
+    """Says what other metadata is not kept: XMP, IPTC, EXIF that can't be read."""
     known = {key for key, value in image.info.items() if value} | set(getattr(image, "tag_v2", {}))
     photoshop, facts = image.info.get("photoshop"), image.info.get(FACTS)
     packed = facts.packed if isinstance(facts, Facts) else ()
@@ -74,7 +74,8 @@ _VALUE_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
 
 def kept_exif(image: Image.Image, notes: list[str]) -> bytes | None:
-    """The EXIF of an image from its TIFF header on, trimmed; a note says if it was damaged."""
+    """The EXIF of an image from its TIFF header on, trimmed; notes say what was damaged or is not kept."""
+    _note_unkept(image, notes)
     try:
         if hasattr(image, "tag_v2"):
             return _descriptive_exif(image.getexif())

@@ -252,6 +252,22 @@ def test_messages_hold_no_control_characters():
     assert images._reason(ValueError("a\x1b[2J\nb")) == "a?[2J b"
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_gamma_and_chromaticities(data):
+    numbers = st.one_of(
+        st.integers(0, 2**32 - 1), st.integers(0, 100000), st.sampled_from([31270, 32900, 45455])
+    )
+    chunks = [(b"gAMA", struct.pack(">I", data.draw(numbers)))]
+    chunks.append((b"cHRM", struct.pack(">8I", *data.draw(st.lists(numbers, min_size=8, max_size=8)))))
+    code = data.draw(st.binary(min_size=4, max_size=4))
+    chunks += [(b"cICP", code)] * data.draw(st.integers(0, 1))
+    picture = load(png(8, data.draw(st.sampled_from([0, 2])), [bytes(12)] * 2, *chunks))
+    if picture.icc is not None:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(picture.icc)).profile
+        assert profile.xcolor_space.strip() == ("GRAY" if picture.pixels.shape[2] == 1 else "RGB")
+
+
 # Transparent colours.
 
 

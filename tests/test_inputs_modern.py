@@ -154,6 +154,13 @@ ROWS = [
         "djxl {out} again.jpg\nmagick again.jpg -auto-orient -depth 8 ppm:-",
         exif=("Make",),
     ),
+    _jxl(
+        "jpeg-xmp",
+        f"{JPEG}\n{EXIFTOOL} -Orientation=1 -XMP-dc:Title=x a.jpg\ncjxl a.jpg {{out}}",
+        "djxl {out} again.jpg\ndjpeg again.jpg",
+        exif=("Make",),
+        warnings=(XMP_DROPPED,),
+    ),
     # The orientation that counts is not in EXIF.
     _jxl(
         "exif",
