@@ -1,15 +1,12 @@
 """codec compress: files, directories, streams, options, and everything that can go wrong."""
 
 import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import struct
 import subprocess
 import sys
-import termios
 
 import numpy as np
 import pytest
@@ -23,7 +20,9 @@ from codec_cli.evaluation.metrics import psnr
 from codec_cli.images import Picture, load_picture
 
 TINY = ("--model", "tiny")
-ROOT_USER = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+ROOT_USER = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
 LINE = re.compile(
     r"^\S+ -> \S+  \d+ px  [\d.]+ k?B -> [\d.]+ k?B  \d+\.\d\d bpp  \d+\.\d:1  \d+\.\d\d s$", re.M
 )
@@ -124,6 +123,7 @@ def test_stdin_and_stdout(run, write_photo, tmp_path, models_dir, photo):
     assert decoded(out, models_dir).shape == photo().shape
 
 
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="no /dev/fd")  # noqa: PTH112
 def test_pipe_as_input(run, write_photo, tmp_path):
     source = write_photo(tmp_path / "a.png")
     read, write = os.pipe()
@@ -136,6 +136,7 @@ def test_pipe_as_input(run, write_photo, tmp_path):
 
 
 def test_no_binary_on_a_terminal(environment, write_photo, tmp_path):
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals")
     source = write_photo(tmp_path / "a.png")
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "codec_cli", "compress", str(source), "-", *TINY]
@@ -271,6 +272,9 @@ def test_jobs(run, write_photo, tmp_path, models_dir):
 
 
 def test_progress_bar_on_a_terminal_only(environment, write_photo, tmp_path):
+    fcntl, pty, termios = (
+        pytest.importorskip(name, reason="no pseudo-terminals") for name in ("fcntl", "pty", "termios")
+    )
     sources = [write_photo(tmp_path / f"{index}.png", 16, 16) for index in range(3)]
     command = [sys.executable, "-m", "codec_cli", "compress", *map(str, sources), "--force", *TINY]
     master, slave = pty.openpty()
