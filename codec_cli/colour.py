@@ -99,8 +99,8 @@ def _png_profile(info: dict[Any, Any], channels: int) -> bytes | None:
     if "srgb" in info:
         return None
     # What is no picture's gamma is taken for none.
-    usual = not gamma or not 0.1 < gamma < 10 or abs(gamma * 2.2 - 1) < _GAMMA_TOLERANCE
-    exponent = None if usual else 1 / gamma
+    gamma = gamma if gamma and 0.1 < gamma < 10 else 1 / 2.2
+    exponent = None if abs(gamma * 2.2 - 1) < _GAMMA_TOLERANCE else 1 / gamma
     known = len(chromaticity) == 8 and min(chromaticity[1::2]) > 0
     return _profile(chromaticity if known else _SRGB, exponent, channels)
 
