@@ -112,6 +112,7 @@ def open_rows(
     max_pixels: int,
     keep_metadata: bool = True,
     min_pixels: int | None = None,
+    formats: tuple[str, ...] | None = None,
 ) -> RowPicture | None:
     """Opens a large image to be read by rows.
 
@@ -121,6 +122,7 @@ def open_rows(
         max_pixels: The most pixels (width * height) to accept.
         keep_metadata: Whether to keep the ICC profile and EXIF.
         min_pixels: Smaller images are none to be read by rows; by default :data:`MIN_PIXELS`.
+        formats: Pillow's names of the only formats to try; None for all that it reads.
 
     Returns:
         The picture; or None where :func:`codec_cli.images.load_picture` has to do it: it is smaller, pyvips
@@ -130,7 +132,7 @@ def open_rows(
         ImageError: The source can't be read, is not an image, or is damaged.
         LimitError: The image has more than ``max_pixels`` pixels.
     """
-    with opened_image(source, name, max_pixels) as image:
+    with opened_image(source, name, max_pixels, formats) as image:
         width, height = image.size
         if width * height < (MIN_PIXELS if min_pixels is None else min_pixels):
             return None

@@ -101,7 +101,12 @@ class RowFile:
         check_alpha(png, header)
         try:
             opened = open_rows(
-                png, self._name, header.height * header.width, keep_metadata=False, min_pixels=0
+                png,
+                self._name,
+                header.height * header.width,
+                keep_metadata=False,
+                min_pixels=0,
+                formats=("PNG",),
             )
         except ImageError as error:
             raise FormatError("damaged: the alpha plane is not decodable") from error

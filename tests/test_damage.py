@@ -6,6 +6,7 @@ import zlib
 
 import pytest
 from helpers import CONTEXT, FACTORIZED, GOLDEN, codec_of, golden_file, info_of, texture
+from PIL import Image
 
 from codec_cli import archive, container
 from codec_cli.codec import DEFAULT_MAX_PIXELS
@@ -13,6 +14,7 @@ from codec_cli.errors import CodecError, FormatError, LimitError, ModelError
 from codec_cli.integrity import check
 from codec_cli.packing import Unpacker
 from codec_cli.salvage import salvage
+from codec_cli.streaming import RowFile
 
 # One of each kind: metadata and alpha, a single position, several tiles in both versions, an archive.
 FILES = {
@@ -193,6 +195,17 @@ class TestBombs:
         assert "\n" not in str(caught.value)
         # The largest section that is allowed, and copies of the file.
         assert peak < 3 * container.MAX_METADATA + 16 * len(data)
+
+    def test_alpha_is_png_and_nothing_else(self, monkeypatch):
+        """What is damaged after its header is not shown to all of Pillow's decoders, of files or rows."""
+        whole = png(9, 9, idat=zlib.compress(bytes(90)))
+        data = file_of(9, 9, alpha=whole[:29] + b"????" + whole[33:])  # The header's checksum.
+        monkeypatch.setattr(Image, "init", lambda: pytest.fail("other formats are tried"))
+        with pytest.raises(FormatError, match="alpha"):
+            codec_of(CONTEXT).decode(data)
+        parsed = codec_of(CONTEXT).open(data)
+        with pytest.raises(FormatError, match="alpha"):
+            list(RowFile(codec_of(CONTEXT), parsed, "file").bands(alpha=True))
 
     def test_rows_that_are_not_there(self):
         """What follows the last row of an alpha plane is never inflated."""
