@@ -177,11 +177,39 @@ class Mutator:
         if parts is None or luck < 0.04:
             changed = self._mutate(data, limit)
             return changed if luck < 0.01 else changed[:-CRC_SIZE] + crc(changed[:-CRC_SIZE])
+        if rng.random() < 0.75:
+            self._mend(parts)
         if self._marks and rng.random() < 0.4:
             parts.head[2] = self._marks[-1]
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             self._change(parts, limit)
         return put_together(parts)[:limit]
+
+    def _mend(self, parts: Parts) -> None:
+        """Makes a header possible again: what was changed before is not to hide what is changed now."""
+        rng = self._rng
+        if parts.head[2] not in self._marks and self._marks:
+            parts.head[2] = rng.choice(self._marks)
+        parts.head[3] = int(parts.head[3]) % 7
+        gray = int(parts.head[4]) & 1
+        if parts.packed:
+            parts.head[4] = gray | archive.FLAG_NAMES * bool(parts.sections)
+        else:
+            parts.sections = sorted(
+                {kind: (kind, body) for kind, body in parts.sections if 1 <= kind <= 3}.values()
+            )
+            alpha = container.FLAG_ALPHA * (
+                any(kind == 3 for kind, _ in parts.sections) or int(parts.head[4]) & 2 > 0
+            )
+            parts.head[4] = gray | alpha | container.FLAG_METADATA * bool(parts.sections)
+        parts.sizes = [size if 1 <= size <= 48 else rng.choice(SIDES) for size in parts.sizes]
+        if parts.packed:
+            parts.sizes[2] = min(parts.sizes[2], 4)
+        several = not parts.packed and len(parts.segments) > 1
+        if several:
+            parts.sizes = [rng.randrange(1025, 1060), rng.choice((1, 2, 5))]
+        parts.head[1] = rng.choice((1, 2)) if several else 1
+        self._fill(parts)
 
     def _change(self, parts: Parts, limit: int) -> None:
         rng = self._rng
