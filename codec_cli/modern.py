@@ -80,7 +80,7 @@ def plugin_for(kind: str) -> str:
         package = "pillow-heif" if kind == "HEIC" else "pillow-jxl-plugin"
         raise ValueError(f"{kind} needs the package {package}: pip install {package}") from error
     Image.init()
-    if "AVIF" not in Image.OPEN:
+    if "AVIF" not in Image.SAVE:  # It says that it opens AVIF even where it was built without.
         raise ValueError(f"Pillow {_pillow_version} has no AVIF: pip install --upgrade pillow")
     return "AVIF"
 

@@ -27,7 +27,8 @@ ALPHA = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
 SMOOTH = np.stack(np.broadcast_arrays(*np.ogrid[0:200:24j, 0:200:32j], 90.0), -1).astype(np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 REDUCED = "16-bit input reduced to 8 bits"
-AVIF = pytest.mark.skipif(".avif" not in input_suffixes(), reason="this Pillow has no AVIF")
+Image.init()
+AVIF = pytest.mark.skipif("AVIF" not in Image.SAVE, reason="this Pillow has no AVIF")
 
 
 def encoded(image, kind="PNG", **options):

@@ -204,6 +204,12 @@ WITHOUT = [
         ".jxl",
         "JPEG XL needs the package pillow-jxl-plugin: pip install pillow-jxl-plugin",
     ),
+    Refusal(
+        "avif-without-pillow",
+        f"{PNG}\navifenc -s 8 a.png {{out}}",
+        ".avif",
+        "has no AVIF: pip install --upgrade pillow",
+    ),
 ]
 
 
@@ -221,10 +227,11 @@ def test_refusal(row, tmp_path, run):
 def test_without_plugin(row, tmp_path, run, monkeypatch):
     for module in ("pillow_heif", "pillow_jxl"):
         monkeypatch.setitem(sys.modules, module, None)  # What makes an import fail.
-    monkeypatch.setattr(
-        modern.Image, "OPEN", {k: v for k, v in modern.Image.OPEN.items() if k not in ("HEIF", "JXL")}
-    )
-    monkeypatch.setattr(modern.Image, "ID", [k for k in modern.Image.ID if k not in ("HEIF", "JXL")])
+    modern.Image.init()
+    for table in (modern.Image.OPEN, modern.Image.SAVE):
+        for kind in {"HEIF", "JXL", "AVIF"}.intersection(table):
+            monkeypatch.delitem(table, kind)
+    monkeypatch.setattr(modern.Image, "ID", [kind for kind in modern.Image.ID if kind in modern.Image.OPEN])
     assert row.suffix in input_suffixes()
     check_refusal(row, tmp_path, run)
 
