@@ -12,7 +12,7 @@ from PIL import Image
 from codec_cli import container
 from codec_cli.codec import Codec
 from codec_cli.commands.decompress import FORMATS
-from codec_cli.images import OUTPUT_SUFFIXES, input_suffixes
+from codec_cli.images import OUTPUT_SUFFIXES
 
 
 def sealed(data):
@@ -68,7 +68,7 @@ def test_format_option(run, compressed, tmp_path):
 
 @pytest.mark.parametrize("suffix", OUTPUT_SUFFIXES)
 def test_every_format(run, compressed, tmp_path, suffix):
-    if suffix == ".avif" and suffix not in input_suffixes():
+    if suffix == ".avif" and "AVIF" not in Image.registered_extensions().values():
         pytest.skip("this Pillow has no AVIF")
     result = run("decompress", compressed, tmp_path / f"x{suffix}")
     assert result.exit_code == (7 if suffix == ".pgm" else 0)  # A gray format, a picture in colour.
