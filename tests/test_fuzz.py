@@ -179,6 +179,12 @@ class TestBounds:
         assert Bounds.of(0, 100).memory < Bounds.of(256, 100).memory < Bounds.of(256, 200).memory
         assert Bounds.of(0, 0).seconds < Bounds.of(1 << 20, 0).seconds
 
+    @pytest.mark.parametrize("name", ["context-four-tiles", "context-tiles-six", "factorized-two-tiles"])
+    def test_hold_for_large_files(self, harness, monkeypatch, name):
+        """Millions of pixels take no more than what holds for few of them."""
+        monkeypatch.setattr(harness_module, "MAX_PIXELS", 1 << 23)
+        assert harness.execute(golden_file(name), everything=True).result == "image"
+
     def test_metadata_is_limited(self):
         """However large a file is, sections inflate to no more than 16 MiB."""
         more = Bounds.of(0, 2 << 20).memory - Bounds.of(0, 1 << 20).memory

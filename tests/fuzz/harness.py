@@ -40,7 +40,7 @@ from fuzz.folders import is_model, parted
 
 MAX_PIXELS = 1 << 13
 # What every execution may take, whatever it reads.
-SECONDS, MEMORY = 2.0, 4 << 20
+SECONDS, MEMORY = 2.0, 1 << 20
 # One execution of so many does what takes long or is rare: the networks, tracing memory, `codec info`, saving
 # what is left, decoding a region, decoding by rows as large images are.
 SYNTHESIS_EVERY, MEMORY_EVERY = 64, 256
@@ -73,7 +73,7 @@ class Bounds:
         metadata = 2 * min(container.MAX_METADATA, 1032 * size)  # deflate's largest ratio
         return cls(
             SECONDS + pixels * 20e-6 + (size + metadata) * 1e-7,
-            MEMORY + 64 * pixels + 16 * size + 3 * metadata,
+            MEMORY + 32 * pixels + 16 * size + 2 * metadata,
         )
 
 
