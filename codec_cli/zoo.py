@@ -276,7 +276,8 @@ def read_info(folder: Path) -> ModelInfo:
     """Reads and checks a folder's ``model.json`` (raises :class:`ModelError`)."""
     path = folder / DESCRIPTION
     try:
-        facts = json.loads(_read_regular(path, MAX_DESCRIPTION).decode("utf-8"))
+        text = _read_regular(path, MAX_DESCRIPTION).decode("utf-8")
+        facts = json.loads(text, parse_constant=_no_number)
     except OSError as error:
         raise ModelError(f"{folder}: not a model folder ({DESCRIPTION}: {error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -311,6 +312,11 @@ def read_info(folder: Path) -> ModelInfo:
     if not good:
         raise ModelError(f"{path}: a field is out of range; install the model again")
     return ModelInfo(folder.name, folder, facts)
+
+
+def _no_number(constant: str) -> None:
+    """Refuses NaN and infinities, which Python reads and JSON does not have."""
+    raise ValueError(f"{constant} is no number")
 
 
 def _is_size(size: Any, stride: int) -> bool:  # noqa: ANN401 - from a file

@@ -526,6 +526,13 @@ class TestHostileDescriptions:
             read_info(folder)
         assert str(folder) in one_line(caught)
 
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), [[float("nan")]]], ids=str)
+    def test_what_json_does_not_have(self, value, tmp_path):
+        """Wherever it is: it would come out again in `codec models --json`."""
+        with pytest.raises(ModelError, match="damaged") as caught:
+            read_info(describe(tmp_path / "model-1", validation=value))
+        one_line(caught)
+
     def test_no_folder(self, tmp_path):
         for path in (tmp_path, tmp_path / "none", Path(__file__)):
             with pytest.raises(ModelError, match="not a model folder"):
