@@ -75,8 +75,10 @@ class Crime:
         if kill:
             # Mostly while files are written; what was begun before, too: that sweeps.
             if self.random.random() < 0.9:
-                for _ in range(self.random.randrange(1, FILES // 4)):
-                    output += process.stdout.readline()
+                written = self.random.randrange(1, FILES // 4)
+                while written and (line := process.stdout.readline()):
+                    output += line
+                    written -= b"skipped" not in line
                 time.sleep(self.random.random() * 0.02)
             else:
                 time.sleep(self.random.random() * self.span)
@@ -184,4 +186,4 @@ def test_twenty_kills(environment, tmp_path, files):
 def test_five_hundred_kills(environment, tmp_path, files):
     crimes = murder(tmp_path, files, 100)
     # Otherwise none of them came at a bad moment, and nothing was tested.
-    assert sum(crime.left for crime in crimes) >= 5
+    assert all(crime.left for crime in crimes)
