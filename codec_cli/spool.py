@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
@@ -25,7 +26,8 @@ class Spool:
     """
 
     def __init__(self, arrays: Iterable[Array] = ()) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="codec-")  # noqa: SIM115 - ours
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="codec-")  # noqa: SIM115 - closed below
+        weakref.finalize(self, self._file.close)
         self._places: list[tuple[int, tuple[int, ...], np.dtype[Any]]] = []
         for array in arrays:
             self.add(array)

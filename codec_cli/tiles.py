@@ -140,9 +140,13 @@ class StreamSource:
                 self._rest = next(self._bands, self._rest)
                 if not len(self._rest):
                     raise ImageError(f"ends after {self._bottom} of {self._shape[0]} rows")
-            take = min(bottom - self._bottom, len(self._rest))
-            place = self._bottom - self._top
-            self._window[place : place + take] = self._rest[:take]
+            if self._bottom < top:  # No one has asked for these rows.
+                take = min(top - self._bottom, len(self._rest))
+                self._top += take
+            else:
+                take = min(bottom - self._bottom, len(self._rest))
+                place = self._bottom - self._top
+                self._window[place : place + take] = self._rest[:take]
             self._rest = self._rest[take:]
             self._bottom += take
 

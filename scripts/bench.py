@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 RUNS = 7
+LARGE_SIZES = {24: (6000, 4000)}  # Others are square.
 
 
 def photograph(width: int, height: int, source: Path | None) -> np.ndarray:
@@ -49,19 +50,50 @@ def median(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def process(arguments: list[str]) -> tuple[float, float]:
-    """(median seconds, largest peak resident MB) of fresh processes."""
-    times, peaks = [], []
-    for _ in range(RUNS):
+def process(arguments: list[str], runs: int = RUNS) -> tuple[float, float, float]:
+    """(median seconds, median processor seconds, largest peak resident MB) of fresh processes."""
+    times, work, peaks = [], [], []
+    for _ in range(runs):
         start = time.perf_counter()
         child = subprocess.Popen([sys.executable, "-m", "codec_cli", *arguments], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         times.append(time.perf_counter() - start)
+        work.append(usage.ru_utime + usage.ru_stime)
         if child.returncode:
             raise SystemExit(f"codec {' '.join(arguments)} failed")
         peaks.append(usage.ru_maxrss / 1024)
-    return statistics.median(times), max(peaks)
+    return statistics.median(times), statistics.median(work), max(peaks)
+
+
+def write_large(path: Path, width: int, height: int, source: Path | None) -> None:
+    """A PNG of any size, made of one photograph by reflection, without ever being whole in memory."""
+    from codec_cli.writing import save_rows
+
+    tall = 1024
+    block = photograph(width, tall, source)
+    bands = (block[: min(tall, height - top)][:: 1 if top % (2 * tall) == 0 else -1]
+             for top in range(0, height, tall))  # fmt: skip
+    save_rows(path, ".png", (height, width, 3), bands)
+
+
+def large(megapixels: list[int], model: str, source: Path | None, folder: Path) -> None:
+    """The table of docs/LARGE.md."""
+    print(
+        "| megapixels | size | compress: s | processor s | peak MB | decompress: s | processor s | peak MB |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for number in megapixels:
+        width, height = LARGE_SIZES.get(number) or (round((number * 1e6) ** 0.5),) * 2
+        photo, packed, target = (folder / name for name in ("large.png", "large.bin", "again.png"))
+        write_large(photo, width, height, source)
+        common = ["--quiet", "--force", "--max-pixels", str(width * height)]
+        cells = []
+        for command in (["compress", *common, "--model", model, str(photo), str(packed)],
+                        ["decompress", *common, str(packed), str(target)]):  # fmt: skip
+            seconds, work, peak = process(command, 1)
+            cells += [f"{seconds:.1f}", f"{work:.1f}", f"{peak:.0f}"]
+        print(f"| {number} | {width}x{height} | {' | '.join(cells)} |", flush=True)
 
 
 def row(what: str, value: str) -> None:
@@ -74,11 +106,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="photo")
     parser.add_argument("--photo", type=Path, help="photograph (default: scikit-image's astronaut)")
-    parser.add_argument("--large", action="store_true", help="also a 24-megapixel photograph")
+    parser.add_argument(
+        "--large",
+        type=int,
+        nargs="+",
+        metavar="MEGAPIXELS",
+        help="only the table of large images, for these sizes (400 take minutes and 2 GB of disk)",
+    )
     parser.add_argument(
         "--training", action="store_true", help="also training throughput (needs the train extra)"
     )
     arguments = parser.parse_args()
+    if arguments.large:
+        with tempfile.TemporaryDirectory() as folder:
+            large(arguments.large, arguments.model, arguments.photo, Path(folder))
+        return
     from codec_cli import Codec
 
     pixels = photograph(768, 512, arguments.photo)
@@ -92,7 +134,7 @@ def main() -> None:
             ("codec compress, 768x512", ["compress", *common, "--model", arguments.model, source, packed]),
             ("codec decompress, 768x512", ["decompress", *common, packed, target]),
         ):
-            seconds, peak = process(command)
+            seconds, _, peak = process(command)
             row(f"{name}, fresh process", f"{seconds:.3f} s, peak {peak:.0f} MB")
         codec = Codec(arguments.model)
         data = codec.encode(pixels)
@@ -105,14 +147,6 @@ def main() -> None:
             "of which entropy decoding with contexts",
             f"{entropy * 1e3:.0f} ms, {100 * entropy / decode:.0f} %",
         )
-        if arguments.large:
-            Image.fromarray(photograph(6000, 4000, arguments.photo)).save(source, compress_level=1)
-            global RUNS
-            RUNS = 1
-            for command in (["compress", *common, "--model", arguments.model, source, packed],
-                            ["decompress", *common, packed, target]):  # fmt: skip
-                seconds, peak = process(command)
-                row(f"codec {command[0]}, 6000x4000, fresh process", f"{seconds:.1f} s, peak {peak:.0f} MB")
     if arguments.training:
         training()
     row("peak memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
