@@ -241,7 +241,8 @@ def test_resume_skips_what_is_done(run, photos, out):
     assert [file["skipped"] for file in report["files"]] == [True, False, True]
     assert (report["skipped"], report["failed"], report["not_begun"]) == (2, 0, 0)
     assert report["files"][0]["bytes"] == before.st_size
-    assert (out / "0.bin").stat() == before
+    after = (out / "0.bin").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     text = run("compress", photos, out, "--resume", *TINY).stdout.splitlines()
     assert text[0] == f"{photos / '0.png'} -> {out / '0.bin'}  skipped: done before"
     assert text[-1].startswith("0 files, 3 skipped  ")

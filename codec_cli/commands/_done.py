@@ -13,8 +13,10 @@ from codec_cli.errors import CodecError, OutputError
 
 if TYPE_CHECKING:
     from codec_cli.images import Picture
+    from codec_cli.rows import RowPicture
+    from codec_cli.streaming import RowFile
 
-__all__ = ["LOSSY", "Identity", "delete", "forget", "identity", "is_done", "lost"]
+__all__ = ["LOSSY", "Identity", "delete", "forget", "identity", "is_done", "lost", "lost_by_rows"]
 
 LOSSY = (".jpg", ".jpeg", ".avif")
 """Suffixes of images that `codec decompress` writes with a loss."""
@@ -47,11 +49,18 @@ def is_done(source: Path, target: Path, compresses: bool, max_pixels: int) -> bo
             container.peek(data)
             return True
         from codec_cli.images import load_picture
+        from codec_cli.rows import open_rows
 
         with source.open("rb") as file:
             header = container.peek(file.read(container.HEADER_MAX_SIZE))
-        picture = load_picture(target, str(target), max_pixels, keep_metadata=False)
-        return picture.pixels.shape[:2] == (header.height, header.width)
+        by_rows = open_rows(target, str(target), max_pixels, keep_metadata=False)
+        if by_rows is None:
+            shape: tuple[int, ...] = load_picture(target, str(target), max_pixels, False).pixels.shape
+        else:
+            shape = by_rows.shape
+            for _ in by_rows.bands():
+                pass  # It has to decode to its last row.
+        return shape[:2] == (header.height, header.width)
     except (OSError, CodecError):
         return False
 
@@ -93,14 +102,40 @@ def lost(picture: Picture, image: Picture, suffix: str) -> tuple[str, ...]:
     from codec_cli.verification import same_alpha
 
     if picture.pixels.shape != image.pixels.shape:
-        return (f"{suffix} reads back as another kind of image",)
-    if not np.array_equal(picture.pixels, image.pixels):
+        return (_another_kind(suffix),)
+    same = np.array_equal(picture.pixels, image.pixels)
+    return _losses(same, same_alpha(picture.alpha, image.alpha), picture, image, suffix)
+
+
+def lost_by_rows(
+    file: RowFile, metadata: container.Metadata, image: RowPicture, suffix: str
+) -> tuple[str, ...]:
+    """As :func:`lost`, with neither image in memory.
+
+    Args:
+        file: What is decoded.
+        metadata: Of the compressed file.
+        image: What is read back.
+        suffix: Of the image file, for messages.
+    """
+    if file.shape != image.shape:
+        return (_another_kind(suffix),)
+    alpha = file.alpha == image.alpha and (not file.alpha or file.same_alpha(image))
+    return _losses(file.same_pixels(image), alpha, metadata, image, suffix)
+
+
+def _another_kind(suffix: str) -> str:
+    return f"{suffix} reads back as another kind of image"
+
+
+def _losses(same_pixels: bool, same_alpha: bool, made: object, image: object, suffix: str) -> tuple[str, ...]:
+    if not same_pixels:
         raise OutputError(
             "verification failed: the image does not read back as it was decoded; nothing was written"
         )
-    notes = [] if same_alpha(picture.alpha, image.alpha) else [f"{suffix} does not keep the alpha plane"]
+    notes = [] if same_alpha else [f"{suffix} does not keep the alpha plane"]
     for name in ("icc", "exif"):
-        if (getattr(picture, name) or None) != (getattr(image, name) or None):
+        if (getattr(made, name) or None) != (getattr(image, name) or None):
             notes.append(f"{suffix} does not keep {name.upper()} as it is")
     return tuple(notes)
 

@@ -214,7 +214,7 @@ def _mirror(
     empty = True
     for path in find(folder, rules.is_input, include, exclude):
         kind = kind_of(path)
-        # A pipe that happens to lie there would be waited for forever. Folders are those that can't be listed.
+        # A pipe that happens to lie there would be waited for forever. A folder is one that can't be listed.
         odd = kind is not None and not stat.S_ISREG(kind) and not stat.S_ISDIR(kind)
         error = rules.input_error(f"{path}: cannot read: not a regular file") if odd else None
         target = (out / path.relative_to(folder)).with_suffix(rules.suffix)
