@@ -75,6 +75,15 @@ class RowFile:
             yield np.concatenate([band, rows], 2)
             top += len(band)
 
+    def same_pixels(self, picture: RowPicture) -> bool:
+        """Whether the colours are exactly those of a picture of the same shape."""
+        source, top = picture.source(), 0
+        for band in self.bands():
+            if not np.array_equal(band, source.cut(top, 0, top + len(band), picture.shape[1])):
+                return False
+            top += len(band)
+        return True
+
     def same_alpha(self, picture: RowPicture) -> bool:
         """Whether the alpha plane is exactly that of a picture."""
         other = StreamSource((*picture.shape[:2], 1), picture.alpha_bands())

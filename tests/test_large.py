@@ -251,6 +251,21 @@ class TestCommands:
         assert run("decompress", packed, tmp_path / "y.png", "--delete-source").exit_code == 0
         assert not packed.exists()
 
+    @pytest.mark.parametrize("channels", [3, 4])
+    def test_what_was_written_is_compared(self, run, tmp_path, monkeypatch, channels):
+        packed = tmp_path / "x.bin"
+        packed.write_bytes(codec_of(CONTEXT).encode(texture(90, 70, channels)))
+        other = codec_of(CONTEXT).decode(packed.read_bytes())
+        other[5, 6, channels - 1] ^= 1
+
+        def wrong(path, *_):
+            Image.fromarray(other).save(path, "PNG")
+
+        monkeypatch.setattr("codec_cli.writing.save_rows", wrong)
+        result = run("decompress", packed, tmp_path / "y.png", "--delete-source")
+        assert packed.exists()
+        assert ("verification failed" if channels == 3 else "alpha plane") in result.stderr
+
 
 def test_memory_is_told(run, tmp_path, monkeypatch):
     """Of what can't be read by rows and does not fit, one line says what could."""

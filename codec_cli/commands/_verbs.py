@@ -283,8 +283,10 @@ class Decompress(Verb):
     def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
         """See :class:`Verb`: the image has to hold every pixel, and all metadata, of what was decoded."""
         from codec_cli.codec import Codec
-        from codec_cli.commands._done import LOSSY, lost
+        from codec_cli.commands._done import LOSSY, lost, lost_by_rows
         from codec_cli.images import load_picture
+        from codec_cli.rows import open_rows
+        from codec_cli.streaming import RowFile
 
         suffix = self._suffix(suffix)
         if self.region is not None:
@@ -293,8 +295,11 @@ class Decompress(Verb):
             return Proof((f"{suffix} does not keep every pixel",))
         codec = self._codec or Codec(models_dir=self.models_dir, threads=self.threads)
         data = read_bytes(source, self.rules.size_limit(self.max_pixels), FormatError)
-        picture = codec.decode_picture(data, max_pixels=self.max_pixels, name=name)
-        image = load_picture(written, name, self.max_pixels)
+        parsed = codec.open(data, self.max_pixels)
+        by_rows = open_rows(written, name, self.max_pixels)
+        if by_rows is not None:
+            return Proof(lost_by_rows(RowFile(codec, parsed, name), parsed.metadata, by_rows, suffix))
+        picture, image = codec.picture(parsed, name), load_picture(written, name, self.max_pixels)
         return Proof(lost(picture, image, suffix))
 
     def _suffix(self, suffix: str) -> str:
