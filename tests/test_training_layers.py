@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_named(analysis, synthesis, message):
     ("override", "message"),
     [
         ("data.crop=32", "data.crop must be the transforms' size 28"),
-        ("entropy.kind=context", "take no context model"),
+        ("entropy.kind=context", "groups must sum to transforms.latent_channels"),
         ("transforms.analysis.0.op=pool", "transforms.analysis.0.op: "),
         ("transforms.analysis.3.filters=-1", "transforms.analysis.3.filters: "),
         ("transforms.size=30", "transforms: "),

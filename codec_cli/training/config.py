@@ -458,9 +458,8 @@ class Config(_Section):
         for loss in self.losses:
             if self.data.crop < loss.smallest:
                 raise ValueError(f"data.crop must be at least {loss.smallest} for the loss {loss.name}")
-        if isinstance(self.transforms, Listed):
-            if self.data.crop != self.transforms.size:
-                raise ValueError(f"data.crop must be the transforms' size {self.transforms.size}")
+        if isinstance(self.transforms, Listed) and self.data.crop != self.transforms.size:
+            raise ValueError(f"data.crop must be the transforms' size {self.transforms.size}")
         if self.data.crop % self.transforms.stride:
             raise ValueError(f"data.crop must be a multiple of the stride {self.transforms.stride}")
         if (
