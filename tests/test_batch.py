@@ -433,6 +433,13 @@ def test_decompress_keeps_the_source_of_what_a_format_drops(run, photo, tmp_path
     assert not (tmp_path / "a.bin").exists()
 
 
+def test_decompress_keeps_the_source_of_a_region(run, compressed, tmp_path):
+    result = run("decompress", compressed, tmp_path / "a.png", "--region", "0,0,16,16", "--delete-source")
+    assert result.exit_code == 0
+    assert "only a region was decoded" in result.stderr
+    assert compressed.exists()
+
+
 def deep(path):
     Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16).save(path)
 
