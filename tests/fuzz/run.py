@@ -2,6 +2,7 @@
 
     python tests/fuzz/run.py --seconds 600
     python tests/fuzz/run.py --target models --seconds 60
+    python tests/fuzz/run.py --total
     python tests/fuzz/run.py --repeat build/fuzz/findings/FILE
 
 atheris guides it by coverage; where that is not installed, our own engine changes files at random. The
@@ -22,7 +23,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from fuzz.harness import Harness
 
 WORK = ROOT / "build" / "fuzz"
+FINDINGS, RUNS = WORK / "findings", WORK / "runs"
+NOTE_EVERY = 60
+"""Seconds after which what was done is written down."""
 MAX_FINDINGS = 20
 HANG = 120
 """Seconds of the clock after which an execution counts as a hang, and ends the run."""
@@ -45,7 +49,8 @@ class Session:
         harness: What runs.
         seconds: When to stop; None for never.
         runs: After how many executions to stop; None for never.
-        log: A line of JSON is added there at the end.
+        log: Gets JSON of what was done, again and again.
+        engine: Its name.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Session:
         self.counts: collections.Counter[str] = collections.Counter()
         self.results: collections.Counter[str] = collections.Counter()
         self._found: dict[str, Path] = {}
+        self._noted = self._start
 
     @property
     def over(self) -> bool:
@@ -70,6 +76,9 @@ class Session:
         from fuzz.harness import FindingError
 
         self.counts["executions"] += 1
+        if time.monotonic() - self._noted > NOTE_EVERY:
+            self._noted = time.monotonic()
+            self.note()
         try:
             outcome = self._harness.execute(data)
         except FindingError as error:
@@ -90,41 +99,50 @@ class Session:
         self.counts["findings"] += 1
         if key in self._found:
             return
-        path = self._found[key] = WORK / "findings" / f"{len(self._found)}-{os.getpid()}"
+        path = self._found[key] = FINDINGS / f"{os.getpid()}-{len(self._found)}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         print(f"FINDING {key}: {error}\n  {path}\n{''.join(traceback.format_exception(cause))}", flush=True)
 
-    def finish(self) -> int:
-        """Tells what was done, and returns the exit code."""
+    def note(self) -> dict[str, Any]:
+        """Writes down what was done so far, so that a run that is stopped counts, too."""
         wall, cpu = time.monotonic() - self._start, time.process_time() - self._start_cpu
-        n = self.counts["executions"] or 1
-        facts = {
+        facts: dict[str, Any] = {
             "engine": self._engine,
-            "executions": self.counts["executions"],
+            **{key: self.counts[key] for key in ("executions", "reached", "synthesis", "traced", "findings")},
             "seconds": round(wall, 1),
             "cpu_seconds": round(cpu, 1),
-            "reached": self.counts["reached"],
-            "synthesis": self.counts["synthesis"],
-            "traced": self.counts["traced"],
-            "findings": self.counts["findings"],
             "distinct_findings": list(self._found),
             "results": dict(self.results.most_common()),
         }
-        with self._log.open("a") as file:
-            file.write(json.dumps(facts) + "\n")
-        reached, synthesis, traced = (self.counts[key] for key in ("reached", "synthesis", "traced"))
-        ended = ", ".join(f"{key} {count}" for key, count in self.results.most_common())
-        print(
-            f"{n} executions ({self._engine}) in {wall:.0f} s, "
-            f"{n / wall:.0f} a second, {n / cpu:.0f} a CPU second\n"
-            f"reached the range decoder: {reached} ({reached / n:.1%})\n"
-            f"with the networks: {synthesis / n:.1%}, memory traced: {traced / n:.1%}\n"
-            f"ended as: {ended}\n"
-            f"findings: {self.counts['findings']} ({len(self._found)} distinct, in {WORK / 'findings'})",
-            flush=True,
-        )
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.write_text(json.dumps(facts) + "\n")
+        return facts
+
+    def finish(self) -> int:
+        """Tells what was done, and returns the exit code."""
+        print(described([self.note()]), flush=True)
         return 1 if self._found else 0
+
+
+def described(runs: list[dict[str, Any]]) -> str:
+    """What some runs did together, for people."""
+    total: collections.Counter[str] = collections.Counter()
+    results: collections.Counter[str] = collections.Counter()
+    for run in runs:
+        total.update({key: value for key, value in run.items() if isinstance(value, (int, float))})
+        results.update(run["results"])
+    n, wall, cpu = total["executions"] or 1, total["seconds"] or 1, total["cpu_seconds"] or 1
+    engines = ", ".join(sorted({run["engine"] for run in runs}))
+    distinct = len({place for run in runs for place in run["distinct_findings"]})
+    return (
+        f"{total['executions']} executions ({engines}) in {wall:.0f} s, "
+        f"{n / wall:.0f} a second, {n / cpu:.0f} a second of processor time\n"
+        f"reached the range decoder: {total['reached']} ({total['reached'] / n:.1%})\n"
+        f"with the networks: {total['synthesis'] / n:.1%}, memory traced: {total['traced'] / n:.1%}\n"
+        f"ended as: {', '.join(f'{key} {count}' for key, count in results.most_common())}\n"
+        f"findings: {total['findings']} ({distinct} distinct, in {FINDINGS})"
+    )
 
 
 def main() -> int:
@@ -137,10 +155,16 @@ def main() -> int:
     parser.add_argument("--target", choices=("files", "models"), default="files")
     parser.add_argument("--engine", choices=("atheris", "python"), help="atheris where it is installed")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--total", action="store_true", help="add up what all runs did, and end")
     parser.add_argument(
         "--repeat", type=Path, metavar="FILE", help="execute one input, with everything checked"
     )
     options = parser.parse_args()
+    if options.total:
+        for target in ("files", "models"):
+            runs = [json.loads(path.read_text()) for path in sorted(RUNS.glob(f"{target}-*.json"))]
+            print(f"{target}: {len(runs)} runs\n{described(runs)}\n")
+        return 0
     installed = importlib.util.find_spec("atheris") is not None
     engine = options.engine or ("atheris" if installed else "python")
     if engine == "atheris" and not installed:
@@ -164,7 +188,9 @@ def main() -> int:
             return 0
         _limit_memory()
         WORK.mkdir(parents=True, exist_ok=True)
-        session = Session(harness, options.seconds, options.runs, WORK / f"{options.target}.jsonl", engine)
+        session = Session(
+            harness, options.seconds, options.runs, RUNS / f"{options.target}-{os.getpid()}.json", engine
+        )
         if engine == "python":
             return _random_changes(
                 session, Mutator(random.Random(options.seed), None, harness.marks, known), seeds, limit
