@@ -79,10 +79,11 @@ class Outcome:
         """The line that says what was done."""
         if self.skipped:
             return f"{self.input} -> {self.output}  skipped: done before"
+        rates = "" if self.bpp is None else f"{self.bpp:.2f} bpp  {self.ratio or 0:.1f}:1  "
         return (
             f"{self.input} -> {self.output}  {(self.width or 0) * (self.height or 0)} px  "
             f"{size_text(self.input_bytes or 0)} -> {size_text(self.bytes or 0)}  "
-            f"{self.bpp or 0:.2f} bpp  {self.ratio or 0:.1f}:1  {self.seconds or 0:.2f} s{self._quality()}"
+            f"{rates}{self.seconds or 0:.2f} s{self._quality()}"
         )
 
     def _quality(self) -> str:

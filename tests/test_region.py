@@ -130,6 +130,7 @@ class TestCommand:
         result = run("decompress", packed, target, "--region", "1000, 900,300,150")
         assert result.exit_code == 0, result.stderr
         assert "45000 px" in result.stdout
+        assert "bpp" not in result.stdout  # Of the bytes of all, and the pixels of a part.
         with Image.open(target) as image:
             assert np.array_equal(np.asarray(image), images[CONTEXT][900:1050, 1000:1300])
 

@@ -38,6 +38,7 @@ class Converted:
         warnings: What was lost, one line each.
         details: More for ``--verbose``.
         psnr: Of the output against the input, in dB, if it was measured.
+        part: The image is a part of the compressed one: their sizes can't be compared.
         exit_code: Other than 0 if the output is worth having, but not what was asked for.
     """
 
@@ -47,6 +48,7 @@ class Converted:
     warnings: tuple[str, ...] = ()
     details: str = ""
     psnr: float | None = None
+    part: bool = False
     exit_code: int = 0
 
 
@@ -268,8 +270,8 @@ class _Convert:
             bytes=written,
             width=done.width,
             height=done.height,
-            bpp=compressed * 8 / (done.width * done.height),
-            ratio=image / compressed,
+            bpp=None if done.part else compressed * 8 / (done.width * done.height),
+            ratio=None if done.part else image / compressed,
             seconds=time.perf_counter() - start,
             psnr_rgb_db=done.psnr if proof is None or proof.psnr is None else proof.psnr,
             warnings=warnings,

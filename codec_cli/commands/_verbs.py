@@ -247,7 +247,8 @@ class Decompress(Verb):
         with _memory_hint():
             picture = self._codec.picture(parsed, name, region)
             image = save_picture(picture, suffix)
-        return Converted(image, region.width, region.height, picture.warnings, details)
+        part = self.region is not None
+        return Converted(image, region.width, region.height, picture.warnings, details, part=part)
 
     def _saved(self, codec: Codec, data: bytes, suffix: str) -> Converted:
         """What is left of a damaged file."""
@@ -278,7 +279,7 @@ class Decompress(Verb):
             save_rows(path, suffix, shape, file.bands(alpha), metadata.icc, metadata.exif)
 
         notes = (EXIF_DROPPED,) if metadata.exif and kind == "TIFF" else ()
-        return Converted(write, width, height, notes, details)
+        return Converted(write, width, height, notes, details, part=self.region is not None)
 
     def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
         """See :class:`Verb`: the image has to hold every pixel, and all metadata, of what was decoded."""
