@@ -43,6 +43,7 @@ from codec_cli.errors import CodecError, FormatError
 from codec_cli.images import Picture
 from codec_cli.loading import load_entropy_model
 from codec_cli.packing import Unpacker, pack_arrays
+from codec_cli.tiles import Grid
 from codec_cli.zoo import read_info
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "FORMAT.md").read_text(encoding="utf-8")
@@ -67,8 +68,7 @@ def equal(tiles, expected):
 
 def cut(plane):
     """The tiles of a latent plane (rows, columns, channels)."""
-    grid = transforms.grid(*plane.shape[:2])
-    return [plane[top:bottom, left:right] for row in grid for top, left, bottom, right in row]
+    return [plane[top:bottom, left:right] for top, left, bottom, right in Grid(plane.shape[:2]).tiles()]
 
 
 def file_of(name, level, plane):

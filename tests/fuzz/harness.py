@@ -331,8 +331,10 @@ class _Watch:
         if event in READS:
             path = os.fspath(args[0]) if isinstance(args[0], (str, bytes, os.PathLike)) else None
             path = os.fsdecode(path) if path is not None else None
-            if path is None or path == os.devnull or path.startswith(cls.roots):
-                return  # A descriptor was opened by name before.
+            # A descriptor was opened by name before; from Python 3.12 on, a SyntaxError (of numpy's parser of
+            # headers) looks for the line it is about in "<string>".
+            if path in (None, os.devnull, "<string>") or path.startswith(cls.roots):
+                return
         elif not event.startswith(FORBIDDEN):
             return
         cls.seen = cls.seen or f"{event}{args!r:.300}"
