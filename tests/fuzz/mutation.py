@@ -168,6 +168,8 @@ class Mutator:
     def __call__(self, data: bytes, limit: int) -> bytes:
         """Something like ``data``, of at most ``limit`` bytes."""
         rng = self._rng
+        if any(map(is_model, self._seeds)) and (not is_model(data) or rng.random() < 0.7):
+            data = rng.choice(self._seeds)  # One change after another leaves nothing that loads.
         if is_model(data):
             return mutate_model(data, rng, self._mutate, limit)
         luck = rng.random()

@@ -182,7 +182,7 @@ def main() -> int:
     known = list(seeds.values())
     limit = 1 << 13 if options.target == "files" else 1 << 18
     with Harness() as harness:
-        harness.warm_up(known)
+        harness.warm_up([*corpus.files().values(), *known])
         if options.repeat:
             print(harness.execute(options.repeat.read_bytes(), everything=True))
             return 0
