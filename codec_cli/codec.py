@@ -86,6 +86,11 @@ class Codec:
             loaded = self._loaded[info.fingerprint] = Loaded(info, self._threads)
         return loaded
 
+    def forget_transforms(self) -> None:
+        """Frees the buffers of LiteRT, hundreds of MB, where only one of the transforms is needed by now."""
+        for loaded in self._loaded.values():
+            loaded.forget_transforms()
+
     def encode(self, pixels: npt.NDArray[np.uint8], quality: int | None = None) -> bytes:
         """Compresses an array.
 
@@ -243,6 +248,8 @@ class Codec:
             alpha = picture.alpha is not None
             metadata = container.Metadata(picture.icc, picture.exif, encode_alpha(picture.alpha))
         info, segments = self.info, self.coded(latents, level, effort)
+        if isinstance(picture, RowPicture):
+            self.forget_transforms()  # The file takes their place.
         header = container.Header(info.fingerprint, level, channels == 1, alpha, width, height)
         return container.serialize(container.Container(header, metadata, segments), info.tile_pixels)
 

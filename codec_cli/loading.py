@@ -111,3 +111,8 @@ class Loaded:
     def synthesis(self) -> Session:
         """The synthesis transform."""
         return Session(self.info.synthesis(), self.info.path / SYNTHESIS, self._threads)
+
+    def forget_transforms(self) -> None:
+        """Frees the transforms, whose buffers take hundreds of MB; they load again when needed."""
+        for name in ("analysis", "synthesis"):
+            self.__dict__.pop(name, None)

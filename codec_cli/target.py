@@ -59,6 +59,7 @@ def encode_to(
     tried: dict[int, bytes] = {}
     if isinstance(picture, RowPicture):
         latents, tries = Spool(codec.latents(picture.source())), 1
+        codec.forget_transforms()
     else:
         latents, tries = list(codec.latents(picture.pixels)), codec.info.levels
 

@@ -489,6 +489,17 @@ class TestDamage:
             answer(data, model=name)
 
 
+def test_forgetting_the_transforms_changes_nothing():
+    codec, pixels = Codec(info_of(CONTEXT)), texture(40, 50)
+    codec.forget_transforms()
+    data = codec.encode(pixels)
+    codec.forget_transforms()
+    decoded = codec.decode(data)
+    codec.forget_transforms()
+    assert codec.encode(pixels) == data
+    assert np.array_equal(codec.decode(data), decoded)
+
+
 class TestForeignFiles:
     def test_other_model_of_the_directory(self):
         """A file finds its model, whatever the codec encodes with."""
