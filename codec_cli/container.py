@@ -6,8 +6,8 @@ Conventions and the care for hostile bytes are those of :mod:`codec_cli.wire`. A
 * width and height, two varints;
 * with flag bit 2: sections of type (1), length (varint) and bytes, types rising, closed by type 0;
 * version 1: for each tile in raster order: length (varint) and the bytes of the range coder;
-* version 2: for each tile its length (varint) and the CRC-32 of its bytes (4), the CRC-32 of all of the
-  above (4), and then the bytes of all tiles;
+* version 2: for each tile its length (varint) and the CRC-32 of its bytes (4), the inverted CRC-32 of all of
+  the above (4), and then the bytes of all tiles;
 * the CRC-32 of all of the above (4).
 
 Version 1 is written where there is one tile, version 2 where there are several: there damage is confined to
@@ -126,7 +126,7 @@ def serialize(container: Container, tile_pixels: int, version: int | None = None
     head = b"".join([start, varint(header.width), varint(header.height), sections])
     if version == VERSION_TILES:
         head += b"".join(varint(len(tile)) + crc(tile) for tile in container.tiles)
-        body = b"".join([head, crc(head), *container.tiles])
+        body = b"".join([head, head_sum(head), *container.tiles])
     else:
         body = b"".join([head, *(part for tile in container.tiles for part in (varint(len(tile)), tile))])
     return body + crc(body)
@@ -143,6 +143,11 @@ def peek(data: bytes) -> Header:
     """
     _check_start(data)
     return _read_header(Reader(data))[0]
+
+
+def head_sum(head: bytes) -> bytes:
+    """The checksum after the table of version 2: a file that is cut there must not look like a whole one."""
+    return bytes(byte ^ 0xFF for byte in crc(head))
 
 
 def version_of(data: bytes) -> int:
@@ -283,7 +288,7 @@ def _read_table(reader: Reader, count: int) -> tuple[bytes, ...]:
     if count == 1:
         raise FormatError(f"damaged: one tile in a file of version {VERSION_TILES}")
     table = read_table(reader, count)
-    if crc(reader.data[: reader.position]) != reader.take(CRC_SIZE, "the header's checksum"):
+    if head_sum(reader.data[: reader.position]) != reader.take(CRC_SIZE, "the header's checksum"):
         raise FormatError("damaged: the header's checksum does not match")
     tiles = tuple([reader.take(length, "a tile") for length, _ in table])
     for number, (tile, (_, sum_)) in enumerate(zip(tiles, table, strict=True), 1):

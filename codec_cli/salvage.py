@@ -7,7 +7,6 @@ it is trusted if the range coder gets through it (docs/FORMAT.md, 2.5 and 5.3).
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -174,10 +173,8 @@ def read(data: bytes, tile_pixels: int, max_pixels: int) -> Remains:
     """
     header = container.peek(data)
     if matches(data):
-        # A file that was cut right after its head ends in a checksum that matches, too.
-        with contextlib.suppress(FormatError):
-            parsed = container.parse(data, tile_pixels, max_pixels)
-            return Remains(parsed.header, parsed.metadata, parsed.tiles, (), True)
+        parsed = container.parse(data, tile_pixels, max_pixels)
+        return Remains(parsed.header, parsed.metadata, parsed.tiles, (), True)
     notes: list[str] = []
     reader = Reader(data)
     metadata = container.read_start(reader, max_pixels, notes)
@@ -210,7 +207,7 @@ def _by_table(reader: Reader, count: int, notes: list[str]) -> tuple[bytes | Non
     """Version 2: at the place that the lengths before a tile give, or at that which those after it give."""
     table = container.read_table(reader, count)
     data = reader.data
-    head = crc(data[: reader.position])
+    head = container.head_sum(data[: reader.position])
     if reader.take(CRC_SIZE, "the header's checksum") != head:
         notes.append("the header is damaged: size, quality, colours or metadata may be wrong")
     from_start = reader.position

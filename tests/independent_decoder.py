@@ -141,8 +141,8 @@ def read_tiles(body, tiles):
     require(tiles > 1, "one tile in version 2")
     require(tiles * 5 <= len(body.data) - body.position, "more tiles than bytes")
     table = [(body.varint("tile length"), body.take(4, "CRC-32 of a tile")) for _ in range(tiles)]
-    head = zlib.crc32(body.data[: body.position]).to_bytes(4, "little")
-    require(body.take(4, "CRC-32 of the head") == head, "wrong checksum of the head")
+    head = (zlib.crc32(body.data[: body.position]) ^ 0xFFFFFFFF).to_bytes(4, "little")
+    require(body.take(4, "inverted CRC-32 of the head") == head, "wrong checksum of the head")
     segments = [body.take(length, "tile") for length, _ in table]
     for segment, (_, expected) in zip(segments, table, strict=True):
         require(zlib.crc32(segment).to_bytes(4, "little") == expected, "wrong checksum of a tile")

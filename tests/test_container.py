@@ -36,7 +36,7 @@ GOLDEN_METADATA_CONTAINER = Container(
     (b"\xaa", b""),
 )
 # CRC-32 of aa01ff is 0x1fb7df68, of nothing 0.
-GOLDEN_TILES = "c0dc020001020307008108010368dfb71f0000000000" + "1a9fc3aa" + "aa01ff" + "04d99a7d"
+GOLDEN_TILES = "c0dc020001020307008108010368dfb71f0000000000" + "e5603c55" + "aa01ff" + "85f9091f"
 GOLDEN_TILES_CONTAINER = Container(
     Header(b"\x00\x01\x02\x03", 7, False, False, 1025, 1), Metadata(), (b"\xaa\x01\xff", b"")
 )
@@ -358,7 +358,14 @@ class TestDamage:
 
     def test_one_tile_is_never_version_2(self):
         head = build()[:-5].replace(b"\xc0\xdc\x01", b"\xc0\xdc\x02") + b"\x01" + sealed(b"x")[1:]
-        refuse(sealed(sealed(head) + b"x"), match="one tile in a file of version 2")
+        refuse(sealed(head + container.head_sum(head) + b"x"), match="one tile in a file of version 2")
+
+    def test_no_part_of_a_file_looks_whole(self):
+        """Not even the part up to a checksum that is inside."""
+        data = serialize(TWO_TILES, TILE)
+        for length in range(container.MIN_SIZE, len(data)):
+            with pytest.raises(FormatError, match="checksum does not match"):
+                container.check_sum(data[:length])
 
     @pytest.mark.parametrize("appended", [b"\0", b"\n", b"1234", bytes(1000)])
     def test_appended_bytes(self, appended):
@@ -575,9 +582,8 @@ class TestHostile:
             tracemalloc.stop()
         assert peak < 1 << 20
         table = (varint((1 << 32) - 1) + bytes(4)) * 2
-        refuse(
-            sealed(sealed(start + varint(1025) + b"\x01" + table) + b"xyz"), match="needs 4294967295 bytes"
-        )
+        head = start + varint(1025) + b"\x01" + table
+        refuse(sealed(head + container.head_sum(head) + b"xyz"), match="needs 4294967295 bytes")
 
     def test_second_segment_takes_the_checksum(self):
         size = varint(2000) + varint(4)

@@ -400,7 +400,7 @@ def containers(draw):
     wrong = draw(st.sampled_from([None] * 8 + list(range(tiles + 1))))
     for number, (length, content) in enumerate(zip(lengths, contents, strict=True)):
         body += length + (bytes(4) if number == wrong else zlib.crc32(content).to_bytes(4, "little"))
-    body += bytes(4) if wrong == tiles else zlib.crc32(body).to_bytes(4, "little")
+    body += bytes(4) if wrong == tiles else (zlib.crc32(body) ^ 0xFFFFFFFF).to_bytes(4, "little")
     return resealed(body + b"".join(contents) + bytes(4))
 
 

@@ -137,7 +137,7 @@ def put_together(parts: Parts) -> bytes:
     if parts.head[1] == container.VERSION_TILES:
         sums = (length + crc(segment) for length, segment in zip(lengths, parts.segments, strict=True))
         start += b"".join(sums)
-        body = b"".join([start, crc(start), *parts.segments])
+        body = b"".join([start, container.head_sum(start), *parts.segments])
     else:
         pairs = (part for pair in zip(lengths, parts.segments, strict=True) for part in pair)
         body = b"".join([start, *pairs])
