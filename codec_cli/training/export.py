@@ -32,6 +32,8 @@ from codec_cli.training.networks import Arrays
 CENTRE = 1500
 # Latent positions to count symbols at, for transforms of small images.
 LISTED_POSITIONS = 60000
+# Walks through the passes take milliseconds each, however small the patch.
+MAX_WALKS = 2000
 CARD = "README.md"
 
 
@@ -87,7 +89,7 @@ def _bank(
     for level in tqdm(range(len(gains)), desc="tables", disable=quiet, leave=False):
         indices, values = [], []
         # Every level sees every third patch: enough counts in a third of the time.
-        for patch in latents[level % min(3, len(latents)) :: 3]:
+        for patch in latents[level % min(3, len(latents)) :: 3][:MAX_WALKS]:
             symbols = _symbols(patch, gains[level])
             walk = Walk(model, symbols.shape[0], symbols.shape[1], level)
             for part in walk:
