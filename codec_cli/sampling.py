@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from codec_cli.codec import Codec
 from codec_cli.context import ContextModel, Walk
-from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, Ints, Tables
+from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, TOTAL, Ints, Tables
 from codec_cli.errors import LimitError
 from codec_cli.loading import Loaded
 from codec_cli.transforms import TILE, Floats, Pixels, available_threads, synthesise
@@ -28,7 +29,9 @@ GAP, GAP_SHADE = 2, 128
 MAX_PIXELS = 1 << 28
 
 
-def draw(tables: Tables, index: Ints, centre: Ints, rng: np.random.Generator) -> Ints:
+def draw(
+    tables: Tables, index: Ints, centre: Ints, rng: np.random.Generator, temperature: float = 1.0
+) -> Ints:
     """Symbols with the probabilities that tables give them, without ever drawing an escape.
 
     Args:
@@ -36,23 +39,31 @@ def draw(tables: Tables, index: Ints, centre: Ints, rng: np.random.Generator) ->
         index: int32 (n,), table of each symbol.
         centre: int32 (n,), added to each symbol.
         rng: Where chance comes from: one number per symbol, in order.
+        temperature: Probabilities are taken to the power of its inverse: below 1 the likely gets likelier.
 
     Returns:
         int32 (n,), within [-32768, 32767].
     """
-    ends = np.cumsum(tables.counts, dtype=np.int64)
     first = tables.starts[index]
     escape = tables.starts[index + 1] - 1
-    below = ends[first] - tables.counts[first]
     # A place within the counts of all entries of the table but the last, which is the escape.
-    place = below + rng.integers(0, ends[escape - 1] - below)
-    entry = np.searchsorted(ends, place, side="right") - first
+    if temperature == 1:
+        ends: npt.NDArray[Any] = np.cumsum(tables.counts, dtype=np.int64)
+        below = ends[first] - tables.counts[first]
+        place = below + rng.integers(0, ends[escape - 1] - below)
+    else:
+        weights = (tables.counts / TOTAL) ** (1 / temperature)
+        ends = np.cumsum(weights)
+        below = ends[first] - weights[first]
+        place = below + rng.random(len(first)) * (ends[escape - 1] - below)
+    # Sums of floats may miss the ends of a table by a rounding.
+    entry = np.clip(np.searchsorted(ends, place, side="right"), first, escape - 1) - first
     symbols: Ints = entry.astype(np.int32) + tables.offsets[index] + centre
     return np.clip(symbols, SYMBOL_MIN, SYMBOL_MAX, out=symbols)
 
 
 def draw_plane(
-    model: Loaded, level: int, height: int, width: int, rng: np.random.Generator
+    model: Loaded, level: int, height: int, width: int, rng: np.random.Generator, temperature: float = 1.0
 ) -> npt.NDArray[np.int16]:
     """Symbols of one tile of latents.
 
@@ -62,6 +73,7 @@ def draw_plane(
         height: In positions, at most 64.
         width: In positions, at most 64.
         rng: Where chance comes from.
+        temperature: See :func:`draw`.
 
     Returns:
         int16 (height, width, latent_channels).
@@ -71,14 +83,14 @@ def draw_plane(
         out = np.empty((height, width, sum(entropy.groups)), np.int16)
         walk = Walk(entropy, height, width, level)
         for part in walk:
-            values = draw(part.tables, part.table, part.centre, rng).reshape(len(part.rows), -1)
+            values = draw(part.tables, part.table, part.centre, rng, temperature).reshape(len(part.rows), -1)
             out[part.rows, part.columns, part.channels] = values
             walk.fill(values)
         return out
     tables = entropy.first[level]
     channels = len(tables.lengths)
     index = np.tile(np.arange(channels, dtype=np.int32), height * width)
-    symbols = draw(tables, index, np.zeros(len(index), np.int32), rng)
+    symbols = draw(tables, index, np.zeros(len(index), np.int32), rng, temperature)
     return symbols.reshape(height, width, channels).astype(np.int16)
 
 
@@ -89,6 +101,7 @@ def sample(
     seed: int = 0,
     level: int | None = None,
     positions: int = POSITIONS,
+    temperature: float = 1.0,
     threads: int | None = None,
 ) -> Iterator[Pixels]:
     """Pictures drawn from a model's prior.
@@ -102,6 +115,7 @@ def sample(
         level: Usable level whose prior and quantiser steps count; the model's default if None.
         positions: Side of the area to draw, 1 to 64 latent positions. Models for images of one size always
             give images of that size.
+        temperature: See :func:`draw`; 1 is the prior as it is.
         threads: Processor threads; all by default.
 
     Yields:
@@ -109,19 +123,21 @@ def sample(
 
     Raises:
         ModelError: The model is damaged.
-        ValueError: The level, count or number of positions is out of range.
+        ValueError: The level, count, number of positions or temperature is out of range.
     """
     level = int(info.facts["default_level"]) if level is None else level
     if not 0 <= level < info.levels:
         raise ValueError(f"level must be within 0..{info.levels - 1}")
     if count < 1 or not 1 <= positions <= TILE:
         raise ValueError(f"count must be at least 1, and positions within 1..{TILE}")
+    if not temperature > 0:
+        raise ValueError("temperature must be above 0")
     side = positions if info.size is None else info.size // info.stride
     model = Loaded(info, threads or available_threads())
     scale: Floats = model.inverse_gain[level]
     weights = np.ascontiguousarray(model.level_weights[level][None])
     for number in range(count):
-        plane = draw_plane(model, level, side, side, np.random.default_rng([seed, number]))
+        plane = draw_plane(model, level, side, side, np.random.default_rng([seed, number]), temperature)
         latents: Floats = plane.astype(np.float32) * scale
         yield _decoded(model, latents, weights)
 
@@ -146,10 +162,17 @@ def _decoded(model: Loaded, latents: Floats, level_weights: Floats) -> Pixels:
 
 
 def draw_samples(
-    codec: Codec, count: int, *, level: int | None = None, seed: int = 0, positions: int = POSITIONS
+    codec: Codec,
+    count: int,
+    *,
+    level: int | None = None,
+    seed: int = 0,
+    positions: int = POSITIONS,
+    temperature: float = 1.0,
 ) -> Pixels:
     """The pictures of :func:`sample` as one array, uint8 (count, height, width, channels)."""
-    return np.stack(list(sample(codec.info, count, seed=seed, level=level, positions=positions)))
+    drawn = sample(codec.info, count, seed=seed, level=level, positions=positions, temperature=temperature)
+    return np.stack(list(drawn))
 
 
 def grid(images: list[Pixels], columns: int | None = None, scale: int = 1) -> Pixels:

@@ -34,6 +34,26 @@ def test_symbols_have_the_probabilities_of_their_table():
     np.testing.assert_allclose(shares, [0.25, 0.25, 0.5], atol=0.02)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature(temperature):
+    counts = np.array([TOTAL // 8, TOTAL // 8, TOTAL // 4, TOTAL // 2])
+    tables = tables_of([TOTAL - 1, 1], counts, offsets=[5, -1])
+    index = np.tile(np.array([1, 0], np.int32), 20_000)
+    symbols = draw(tables, index, np.zeros(len(index), np.int32), np.random.default_rng(1), temperature)
+    assert set(symbols[1::2]) == {5}
+    expected = counts[:3] ** (1 / temperature)
+    shares = [(symbols[::2] == value).mean() for value in (-1, 0, 1)]
+    np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.02)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_cold_pictures_are_the_likeliest(name):
+    """Near zero every symbol is the likeliest one given those before: no chance is left."""
+    cold = pictures(name, 2, seed=1, temperature=1e-3)
+    np.testing.assert_array_equal(cold[0], cold[1])
+    assert not np.array_equal(cold[0], pictures(name, 1, seed=1)[0])
+
+
 @pytest.mark.parametrize("escape", [0, 1])
 def test_the_ends_of_a_table(escape, monkeypatch):
     tables = tables_of([1, 2, TOTAL - 3], [3, 1, TOTAL - 4], offsets=[0, 10])
@@ -105,7 +125,9 @@ def test_levels_differ():
     np.testing.assert_array_equal(pictures(FACTORIZED, 1), default)
 
 
-@pytest.mark.parametrize("wrong", [{"level": -1}, {"level": LEVELS}, {"positions": 0}, {"positions": 65}])
+@pytest.mark.parametrize(
+    "wrong", [{"level": -1}, {"level": LEVELS}, {"positions": 0}, {"positions": 65}, {"temperature": 0}]
+)
 def test_out_of_range(wrong):
     with pytest.raises(ValueError, match="must be"):
         pictures(CONTEXT, 1, **wrong)

@@ -46,6 +46,15 @@ STDOUT = "-"
     show_default=True,
     help="Chooses the pictures: the same number gives the same ones.",
 )
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 10, min_open=True),
+    metavar="T",
+    default=1.0,
+    show_default=True,
+    help="1 draws from the prior as it is; below 1 what is likely gets likelier: fewer odd pictures, less "
+    "variety.",
+)
 @options.quality
 @click.option(
     "--columns",
@@ -70,6 +79,7 @@ def command(
     count: int,
     output: str,
     seed: int,
+    temperature: float,
     quality: int | None,
     columns: int | None,
     scale: int,
@@ -100,7 +110,8 @@ def command(
         raise OutputError("standard output is a terminal; name a file with -o, or use --force")
     info = Zoo(models_dir).info(model)
     level = info.level_of_quality(info.default_quality if quality is None else quality)
-    picture = Picture(grid(list(sample(info, count, seed=seed, level=level)), columns, scale))
+    drawn = sample(info, count, seed=seed, level=level, temperature=temperature)
+    picture = Picture(grid(list(drawn), columns, scale))
     data = save_picture(picture, suffix, name=output)
     if output == STDOUT:
         sys.stdout.buffer.write(data)

@@ -23,6 +23,8 @@ __all__ = ["latents", "rates", "reconstructions", "samples"]
 Images = npt.NDArray[np.uint8]
 _SHOWN = 16
 _CONFIDENT = 0.9
+TEMPERATURES = (1.0, 0.8, 0.6)
+"""Of generated digits; at 1 they are drawn from the prior as it is."""
 
 
 def rates(
@@ -126,9 +128,12 @@ def samples(
     judge = train_judge(train.images, train.labels, test.images, test.labels, epochs=epochs)
     noise = np.random.default_rng(1).integers(0, 256, (count, *test.images.shape[1:]), np.uint8)
     made = {
-        f"generated, {name}, level {level}": draw_samples(Codec(info), count, level=level, seed=1)
+        f"generated, {name}, level {level}, temperature {temperature:g}": draw_samples(
+            Codec(info), count, level=level, seed=1, temperature=temperature
+        )
         for name, info in models.items()
         for level in (0, info.levels - 1)
+        for temperature in TEMPERATURES
     }
     rows = []
     for name, images in {"test digits": test.images, **made, "noise": noise}.items():
@@ -157,8 +162,7 @@ def samples(
     ]
     folder.table("samples", columns, rows)
     grid = {
-        f"{name.removeprefix('generated, ')}, {row}": images[row * _SHOWN : (row + 1) * _SHOWN]
+        name.removeprefix("generated, ").replace("temperature", "T"): images[:_SHOWN]
         for name, images in made.items()
-        for row in range(2)
     }
     folder.picture("samples", pictures.grid({k: v for k, v in grid.items() if len(v)}), "Generated digits")
