@@ -173,7 +173,7 @@ class _Plane:
     def __init__(self, decoder: TileDecoder, scale: Floats, halo: int) -> None:
         self._decoder, self._scale, self._halo = decoder, scale, halo
         # By (row, column) of the tile: its first row that is kept, in latent positions, and the symbols.
-        self._kept: dict[tuple[int, int], tuple[int, Symbols]] = {}
+        self._kept: dict[tuple[int, int], tuple[int, Symbols | npt.NDArray[np.int8]]] = {}
 
     def latents(self, top: int, left: int, bottom: int, right: int) -> Floats:
         """float32 (rows, columns, latent_channels) of a rectangle of latent positions."""
@@ -202,9 +202,13 @@ class _Plane:
             elif place[0] == row:
                 self._trim(*place)
 
-    def _tile(self, row: int, column: int) -> tuple[int, Symbols]:
+    def _tile(self, row: int, column: int) -> tuple[int, Symbols | npt.NDArray[np.int8]]:
         if (row, column) not in self._kept:
-            self._kept[row, column] = row * TILE, self._decoder.symbols(row, column)
+            symbols = self._decoder.symbols(row, column)
+            # Of a photograph all but a few tiles fit a byte each.
+            if symbols.min() >= -128 and symbols.max() <= 127:
+                symbols = symbols.astype(np.int8)
+            self._kept[row, column] = row * TILE, symbols
         return self._kept[row, column]
 
     def _trim(self, row: int, column: int) -> None:

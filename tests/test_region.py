@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from codec_cli import decoding
 from codec_cli.decoding import Region, TileDecoder
 from codec_cli.errors import CodecError
 
@@ -83,19 +84,30 @@ def test_decodes_what_it_needs_once(files, monkeypatch, region, expected):
 
 def test_memory_holds_about_a_row_of_tiles(monkeypatch):
     """Of four rows of three tiles, one and three tiles at a time, and rows of others that a halo reaches."""
-    from codec_cli import decoding
-
     data = codec_of(CONTEXT).encode(texture(4096, 3072), 1)
     most, leave = [0], decoding._Plane.leave
 
     def watched(self, row, column):
-        most[0] = max(most[0], sum(symbols.nbytes for _, symbols in self._kept.values()))
+        most[0] = max(most[0], sum(symbols.size for _, symbols in self._kept.values()))
         leave(self, row, column)
 
     monkeypatch.setattr(decoding._Plane, "leave", watched)
     codec_of(CONTEXT).decode(data)
-    tile = 64 * 64 * 24 * 2
+    tile = 64 * 64 * 24
     assert 2 * tile < most[0] < 6.5 * tile
+
+
+def test_symbols_of_any_size(monkeypatch):
+    """Whether or not they fit a byte, and where tiles that do and do not meet."""
+    header = codec_of(CONTEXT).open(codec_of(CONTEXT).encode(texture(40, 2100))).header
+    rng = np.random.default_rng(0)
+    for largest in (100, 127, 128, 400):
+        tiles = {c: rng.integers(-3, 4, (3, 64 if c < 2 else 4, 24)).astype(np.int16) for c in range(3)}
+        tiles[1][2, 5, 7], tiles[1][1, 1, 1] = largest, -largest - 1
+        monkeypatch.setattr(TileDecoder, "symbols", lambda self, row, column, tiles=tiles: tiles[column])
+        decoder = codec_of(CONTEXT).tiles(header, (b"", b"", b""))
+        plane = decoding._Plane(decoder, np.ones(24, np.float32), 3)
+        assert np.array_equal(plane.latents(0, 0, 3, 132), np.concatenate([tiles[c] for c in range(3)], 1))
 
 
 @pytest.mark.parametrize(
