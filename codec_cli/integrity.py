@@ -110,7 +110,7 @@ def original_of(path: Path, below: Path, originals: Path, suffixes: Iterable[str
         suffixes: Of images, in lower case.
 
     Raises:
-        ImageError: There is none.
+        ImageError: There is none, or none that may be opened.
         CodecError: There are several.
     """
     if not originals.is_dir():
@@ -129,4 +129,6 @@ def original_of(path: Path, below: Path, originals: Path, suffixes: Iterable[str
         raise ImageError(f"no original {place.stem}.* in {place.parent}")
     if len(near) > 1:
         raise CodecError(f"several originals: {', '.join(other.name for other in near)} in {place.parent}")
+    if near[0].exists() and not near[0].is_file():  # A pipe would be waited for forever.
+        raise ImageError(f"{near[0]}: cannot read: not a regular file")
     return near[0]

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import shutil
 import zlib
 from pathlib import Path
@@ -26,6 +27,7 @@ LEVELS = 7
 CHANNELS = 24  # of the latents
 MANY_PIXELS = 1 << 28
 
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 needs_vips = pytest.mark.skipif(not have_vips(), reason="pyvips (the extra `large`) is not installed")
 
 

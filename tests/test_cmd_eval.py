@@ -5,10 +5,12 @@ import io
 import itertools
 import json
 import math
+import os
 
 import numpy as np
 import pytest
 from conftest import MODELS, error_line
+from helpers import needs_pipes
 from PIL import Image
 
 from codec_cli.codec import Codec
@@ -246,6 +248,17 @@ def test_errors(run, photos, tmp_path):
     assert "no images in this directory" in error_line(result)
     assert run("eval", photos, "--model", "nothing").exit_code == 6
     assert run("eval", photos, "--max-pixels", "5000", "-q", "1", *TINY).exit_code == 1
+
+
+@needs_pipes
+def test_pipe_in_a_directory(run, photos):
+    """It is not waited for: nothing is measured until it is out of the way."""
+    pipe = photos / "sub" / "pipe.png"
+    os.mkfifo(pipe)
+    result = run("eval", photos, *TINY)
+    assert result.exit_code == 3
+    assert error_line(result).startswith(f"codec: {pipe}: cannot read: not a regular file; ")
+    assert run("eval", photos, "--exclude", "pipe.png", "-q", "1", *TINY).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """codec pack: what goes into an archive, in which order, and everything that is refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from conftest import error_line
-from helpers import FACTORIZED, codec_of, copy_model, rewrite
+from helpers import FACTORIZED, codec_of, copy_model, needs_pipes, rewrite
 from PIL import Image
 
 from codec_cli import archive
@@ -222,6 +223,13 @@ class TestRefused:
         assert f"{digits / 'one.png'}: not an image" in self.refused(run, tmp_path, 3, digits, target)
         (tmp_path / "empty").mkdir()
         assert "no images in this directory" in self.refused(run, tmp_path, 3, tmp_path / "empty", target)
+
+    @needs_pipes
+    def test_a_pipe_in_a_directory(self, run, digits, tmp_path):
+        """It is not waited for."""
+        os.mkfifo(digits / "pipe.png")
+        line = self.refused(run, tmp_path, 3, digits, tmp_path / "d.pack")
+        assert line == f"codec: {digits / 'pipe.png'}: cannot read: not a regular file"
 
     def test_too_many_pixels(self, run, digits, tmp_path):
         limit = ("--max-pixels", 4 * 784 - 1)

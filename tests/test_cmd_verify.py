@@ -1,12 +1,13 @@
 """``codec verify``: whole files pass, damaged ones fail by name, PSNR against originals."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import CONTEXT, GOLDEN, MODELS, codec_of, texture
+from helpers import CONTEXT, GOLDEN, MODELS, codec_of, needs_pipes, texture
 from make_golden import GOLDEN_ARCHIVES
 from PIL import Image
 
@@ -112,6 +113,15 @@ class TestDamaged:
         run(folder / "missing.bin", code=4)
         assert "no compressed files" in run(folder / "pictures", code=4).stderr
 
+    @needs_pipes
+    def test_pipe_in_a_folder(self, folder):
+        """It is not waited for."""
+        pipe = folder / "packed" / "more" / "pipe.bin"
+        os.mkfifo(pipe)
+        result = run(folder / "packed", code=1)
+        assert f"codec: {pipe}: cannot read: not a regular file\n" in result.stderr
+        assert result.stderr.endswith("2 of 3 files are whole\n")
+
     def test_too_large(self, folder):
         run(folder / "packed" / "one.bin", "--max-pixels", 599, code=8)
         run(folder / "packed" / "one.bin", "--max-pixels", 600)
@@ -164,6 +174,14 @@ class TestAgainst:
         )
         assert "no such image" in run(folder / "packed", "--against", folder / "nothing", code=1).stderr
         run(folder / "packed", "--against", folder / "pictures" / "uno.png", code=2)
+
+    @needs_pipes
+    def test_original_is_a_pipe(self, folder):
+        original = folder / "pictures" / "one.png"
+        original.unlink()
+        os.mkfifo(original)
+        message = run(folder / "packed", "--against", folder / "pictures", code=1).stderr
+        assert f"{original}: cannot read: not a regular file" in message
 
     def test_archive(self, folder):
         archive = GOLDEN_ARCHIVES / "factorized-digits.pack"

@@ -227,7 +227,7 @@ def find_images(paths: Iterable[str], include: Sequence[str], exclude: Sequence[
     """All images that the arguments name, each once.
 
     Raises:
-        ImageError: A directory has none.
+        ImageError: A directory has none, or something that must not be opened.
     """
     from codec_cli.commands._plan import find
     from codec_cli.commands._verbs import is_image
@@ -239,7 +239,10 @@ def find_images(paths: Iterable[str], include: Sequence[str], exclude: Sequence[
             found = list(find(path, is_image, include, exclude))
             if not found:
                 raise ImageError(f"{path}: no images in this directory")
-            images.update(dict.fromkeys(found))
+            for image, fault in found:
+                if fault is not None:
+                    raise ImageError(f"{image}: {fault}; move it, or leave it out with --exclude")
+                images[image] = None
         else:
             images[path] = None
     return list(images)

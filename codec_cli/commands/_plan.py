@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -18,7 +19,7 @@ from codec_cli.commands._items import STREAM, Item, check_places, kind_of
 from codec_cli.errors import CodecError, OutputError
 from codec_cli.files import TEMPORARY_SUFFIX
 
-__all__ = ["STREAM", "Plan", "Rules", "check_new_file", "find", "plan"]
+__all__ = ["STREAM", "Found", "Plan", "Rules", "check_new_file", "find", "plan"]
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,21 @@ def plan(
     return replace(made, size=size, to_stdout=to_stdout)
 
 
+class Found(NamedTuple):
+    """A file in a directory.
+
+    Attributes:
+        path: Of the file.
+        fault: Why it must not be opened, for messages that begin with its name; None if it may be.
+    """
+
+    path: Path
+    fault: str | None
+
+
 def find(
     folder: Path, is_wanted: Callable[[str], bool], include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Iterator[Path]:
+) -> Iterator[Found]:
     """Finds files in a directory and all below it, in sorted order. Hidden files and folders are left out.
 
     Args:
@@ -153,8 +166,9 @@ def find(
         exclude: Globs; a file must match none, nor any of the folders that it is in.
 
     Yields:
-        Paths that begin with ``folder``. Folders that can't be listed come last, as if they were files: their
-        contents must not be left out in silence, and whoever tries to read one learns the reason.
+        Paths that begin with ``folder``. Pipes, sockets and devices have a fault: one that happens to lie
+        there would be waited for forever. Folders that can't be listed come last, as if they were files:
+        their contents must not be left out in silence, and whoever tries to read one learns the reason.
     """
     closed: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=closed.append):
@@ -166,8 +180,8 @@ def find(
             if name.startswith(".") or name.endswith(TEMPORARY_SUFFIX) or _matches(below / name, exclude):
                 continue
             if _matches(below / name, include) if include else is_wanted(name.lower()):
-                yield Path(parent) / name
-    yield from (Path(error.filename) for error in closed)
+                yield _found(Path(parent) / name)
+    yield from (Found(Path(error.filename), None) for error in closed)
 
 
 def check_new_file(target: Path, force: bool) -> OutputError | None:
@@ -212,16 +226,19 @@ def _mirror(
     rules: Rules, folder: Path, out: Path, include: Sequence[str], exclude: Sequence[str]
 ) -> Iterator[Item]:
     empty = True
-    for path in find(folder, rules.is_input, include, exclude):
-        kind = kind_of(path)
-        # A pipe that happens to lie there would be waited for forever. A folder is one that can't be listed.
-        odd = kind is not None and not stat.S_ISREG(kind) and not stat.S_ISDIR(kind)
-        error = rules.input_error(f"{path}: cannot read: not a regular file") if odd else None
+    for path, fault in find(folder, rules.is_input, include, exclude):
+        error = rules.input_error(f"{path}: {fault}") if fault else None
         target = (out / path.relative_to(folder)).with_suffix(rules.suffix)
         yield Item(path, target, make_folder=True, error=error)
         empty = False
     if empty:
         yield Item(folder, out, error=rules.input_error(f"{folder}: no {rules.inputs} in this directory"))
+
+
+def _found(path: Path) -> Found:
+    kind = kind_of(path)
+    odd = kind is not None and not stat.S_ISREG(kind)
+    return Found(path, "cannot read: not a regular file" if odd else None)
 
 
 def _source(name: str) -> Path | None:

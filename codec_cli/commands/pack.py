@@ -132,10 +132,16 @@ def _arguments(paths: Sequence[str]) -> tuple[Path, list[Path]]:
         raise click.UsageError(f"the archive to write comes last, and {last} is named like an image")
     sources: list[Path] = []
     for name in inputs:
-        found = list(find(Path(name), is_image)) if Path(name).is_dir() else [Path(name)]
+        if not Path(name).is_dir():
+            sources.append(Path(name))
+            continue
+        found = list(find(Path(name), is_image))
         if not found:
             raise ImageError(f"{name}: no images in this directory")
-        sources += found
+        for path, fault in found:
+            if fault is not None:
+                raise ImageError(f"{path}: {fault}")
+            sources.append(path)
     target = Path(last)
     for source in sources:
         try:

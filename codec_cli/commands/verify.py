@@ -107,10 +107,11 @@ def command(
 
 @dataclass(frozen=True)
 class _Task:
-    """A file, and the folder that it was found in."""
+    """A file, the folder that it was found in, and why it must not be opened (None if it may be)."""
 
     path: Path
     below: Path
+    fault: str | None = None
 
 
 def _tasks(path: Path) -> list[_Task]:
@@ -121,7 +122,7 @@ def _tasks(path: Path) -> list[_Task]:
     if not path.is_dir():
         return [_Task(path, path.parent)]
     files = find(path, lambda name: name.endswith((SUFFIX, ARCHIVE_SUFFIX)))
-    tasks = [_Task(file, path) for file in files]
+    tasks = [_Task(file, path, fault) for file, fault in files]
     if not tasks:
         raise FormatError(f"{path}: no compressed files (*{SUFFIX}, *{ARCHIVE_SUFFIX}) in this directory")
     return tasks
@@ -175,6 +176,8 @@ class _Verify:
         from codec_cli.images import input_suffixes
         from codec_cli.integrity import check, compare, original_of
 
+        if task.fault is not None:
+            raise FormatError(task.fault)
         if self._codec is None:
             self._codec = Codec(models_dir=self.models_dir, threads=self.threads)
         # No file or archive of so many pixels has more bytes.
