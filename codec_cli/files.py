@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import secrets
@@ -20,7 +21,15 @@ try:
 except ImportError:  # Windows, where no one can remove a file that another process has open.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["TEMPORARY_SUFFIX", "atomic_path", "read_bytes", "scratch", "sweep", "write_atomic"]
+__all__ = [
+    "TEMPORARY_SUFFIX",
+    "atomic_path",
+    "make_folder",
+    "read_bytes",
+    "scratch",
+    "sweep",
+    "write_atomic",
+]
 
 TEMPORARY_SUFFIX = ".codec-tmp"
 _TEMPORARY = re.compile(rf"\..*\.[0-9a-f]{{16}}{re.escape(TEMPORARY_SUFFIX)}", re.DOTALL)
@@ -29,7 +38,7 @@ _PERMISSIONS = 0o777
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, force: bool, like: Path | None = None) -> Iterator[Path]:
+def atomic_path(path: Path, force: bool, like: os.stat_result | None = None) -> Iterator[Path]:
     """Writes a file so that readers see either the old content, or all of the new one.
 
     What is written to the path that this yields (``.NAME.XXXX.codec-tmp`` in the same folder, an empty file)
@@ -42,7 +51,8 @@ def atomic_path(path: Path, force: bool, like: Path | None = None) -> Iterator[P
     Args:
         path: The file to write; its folder must exist.
         force: Replace an existing file, whose permissions are kept. A new file's follow the umask.
-        like: A file whose permissions and times (of access and modification) the new one gets.
+        like: Of a file whose permissions and times (of access and modification) the new one gets, as they
+            were when it was read.
 
     Yields:
         The file to write to.
@@ -63,8 +73,7 @@ def atomic_path(path: Path, force: bool, like: Path | None = None) -> Iterator[P
             with _named(path):
                 _copy(spool, path)
         return
-    # Cut: with the random part the name of the temporary file must stay below 255 bytes.
-    temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    temporary = _temporary(target)
     descriptor = -1
     try:
         try:
@@ -97,14 +106,14 @@ def atomic_path(path: Path, force: bool, like: Path | None = None) -> Iterator[P
         raise
 
 
-def write_atomic(path: Path, data: bytes, force: bool, like: Path | None = None) -> None:
+def write_atomic(path: Path, data: bytes, force: bool, like: os.stat_result | None = None) -> None:
     """Writes bytes to a file, completely or not at all: see :func:`atomic_path`.
 
     Args:
         path: The file to write; its folder must exist.
         data: All bytes of the file.
         force: Replace an existing file.
-        like: A file whose permissions and times the new one gets.
+        like: See :func:`atomic_path`.
 
     Raises:
         OutputError: The file exists (without ``force``), is a folder, or can't be written.
@@ -119,13 +128,39 @@ def write_atomic(path: Path, data: bytes, force: bool, like: Path | None = None)
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """Yields an empty file in the system's folder for temporary files, which is removed afterwards."""
+    """Yields an empty file in the system's folder for temporary files, which is removed afterwards.
+
+    No one else may read it. Those of processes that were killed are removed by the next call.
+    """
     import tempfile  # Slow to import, and rarely needed.
 
-    with tempfile.TemporaryDirectory(prefix="codec-") as folder:
-        path = Path(folder) / "output"
-        path.touch()
+    folder = Path(tempfile.gettempdir())
+    sweep(folder)
+    path = _temporary(folder / "output")
+    descriptor = _create(path, 0o600)
+    try:
         yield path
+    finally:
+        _close(descriptor)
+        _remove(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, so that a crash of the machine leaves them.
+
+    Args:
+        folder: May exist.
+
+    Raises:
+        OSError: It can't be made, or is a file.
+    """
+    missing = list(itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents)))
+    # One by one: of a folder that another process made, all above it are on the disk.
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
+        _sync_folder(place.parent)
+    if not missing:
+        _sync_parent_once(folder)
 
 
 def sweep(folder: Path) -> None:
@@ -215,12 +250,18 @@ def _named(path: Path) -> Iterator[None]:
         raise _cannot_write(path, error) from error
 
 
-def _create(temporary: Path) -> int:
-    """Makes a temporary file and returns it, open and locked."""
+def _temporary(target: Path) -> Path:
+    """A name that no one else has, in the same folder."""
+    # Cut: with the random part the name of the temporary file must stay below 255 bytes.
+    return target.parent / f".{target.name[:40]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+
+
+def _create(temporary: Path, mode: int = 0o666) -> int:
+    """Makes a temporary file, with the permissions that the umask leaves, and returns it, open and locked."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         # Not tempfile: its files are 0600, and the umask can't be asked for without setting it everywhere.
-        descriptor = os.open(temporary, flags, 0o666)
+        descriptor = os.open(temporary, flags, mode)
         if fcntl is None:
             return descriptor
         with contextlib.suppress(OSError):  # Not every file system has locks.
@@ -234,8 +275,7 @@ def _remove_abandoned(temporary: Path) -> None:
     if fcntl is None:
         held = None
     else:
-        # Not blocking, should someone have put a pipe there; for writing, which locks over NFS ask for.
-        descriptor = os.open(temporary, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+        descriptor = _open_to_lock(temporary)
         try:
             held = _held(descriptor)
             if held is False:
@@ -244,6 +284,16 @@ def _remove_abandoned(temporary: Path) -> None:
             os.close(descriptor)
     if held is None and time.time() - temporary.stat().st_mtime > _ABANDONED:
         temporary.unlink()
+
+
+def _open_to_lock(temporary: Path) -> int:
+    # Not blocking, should someone have put a pipe there; for writing, which locks over NFS ask for.
+    try:
+        return os.open(temporary, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except (
+        PermissionError
+    ):  # It got the permissions of a file that no one may write, and then its writer died.
+        return os.open(temporary, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _held(descriptor: int) -> bool | None:
@@ -262,10 +312,15 @@ def _sweep_once(folder: Path) -> None:
     sweep(folder)
 
 
-def _mode(target: Path, like: Path | None) -> int | None:
+@functools.lru_cache(maxsize=64)
+def _sync_parent_once(folder: Path) -> None:
+    _sync_folder(folder.parent)
+
+
+def _mode(target: Path, like: os.stat_result | None) -> int | None:
     """The permissions that the new file shall have; None for those by the umask."""
     if like is not None:
-        return like.stat().st_mode & _PERMISSIONS
+        return like.st_mode & _PERMISSIONS
     kind = _kind(target)
     return None if kind is None else kind & _PERMISSIONS
 
@@ -276,15 +331,14 @@ def _set_mode(temporary: Path, mode: int) -> None:
             temporary.chmod(mode)
 
 
-def _finish(temporary: Path, mode: int, like: Path | None) -> None:
+def _finish(temporary: Path, mode: int, like: os.stat_result | None) -> None:
     """Sees to it that a file and what is known of it are on the disk."""
     # Opened anew: whoever wrote the file may have put another in its place.
     descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         _set_mode(temporary, mode)
         if like is not None:
-            facts = like.stat()
-            os.utime(temporary, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+            os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

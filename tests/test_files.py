@@ -14,7 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codec_cli.errors import FormatError, ImageError, LimitError, OutputError
-from codec_cli.files import TEMPORARY_SUFFIX, atomic_path, read_bytes, scratch, sweep, write_atomic
+from codec_cli.files import (
+    TEMPORARY_SUFFIX,
+    atomic_path,
+    make_folder,
+    read_bytes,
+    scratch,
+    sweep,
+    write_atomic,
+)
 
 with contextlib.suppress(ImportError):  # Windows.
     import fcntl
@@ -249,7 +257,7 @@ def test_like_another_file(tmp_path):
     source.chmod(0o4750)
     os.utime(source, ns=(1_500_000_000_123_456_789, 1_400_000_000_987_654_321))
     path.touch()
-    write_atomic(path, b"abc", force=True, like=source)
+    write_atomic(path, b"abc", force=True, like=source.stat())
     facts = path.stat()
     assert stat.S_IMODE(facts.st_mode) == 0o750  # Not setuid: that goes with a program's content.
     assert (facts.st_atime_ns, facts.st_mtime_ns) == (1_500_000_000_123_456_789, 1_400_000_000_987_654_321)
@@ -469,10 +477,71 @@ def test_swept_away_before_it_was_locked(tmp_path, monkeypatch):
     assert names(tmp_path) == ["out.bin"]
 
 
-def test_scratch():
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_sweep_takes_files_that_may_only_be_read(tmp_path, monkeypatch):
+    left = tmp_path / ".a.0123456789abcdef.codec-tmp"
+    left.touch(0o444)
+    opened = os.open
+
+    def as_others(path, flags, *rest, **options):
+        # Root may write what it likes.
+        if Path(path) == left and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", as_others)
+    with left.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        sweep(tmp_path)
+        assert left.exists()
+    sweep(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_scratch(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with scratch() as path:
         path.write_bytes(b"abc")
-    assert not path.parent.exists()
+        if os.name == "posix":
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with scratch() as other:
+            assert names(tmp_path) == sorted([path.name, other.name])
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_scratch_of_a_killed_process_is_swept(tmp_path, monkeypatch):
+    code = "import os\nfrom codec_cli.files import scratch\nwith scratch() as path: os.kill(os.getpid(), 9)"
+    killed = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, check=False
+    )
+    assert (killed.returncode, len(names(tmp_path))) == (-9, 1)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with scratch() as path:
+        assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are not synced elsewhere")
+def test_new_folders_reach_the_disk_from_the_top(tmp_path, monkeypatch):
+    seen = []
+    fsync = os.fsync
+
+    def note(descriptor):
+        facts = os.fstat(descriptor)
+        seen.append(next(place for place in folders if os.path.samestat(place.stat(), facts)).name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folders = [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert seen == [folder.name for folder in folders]
+    make_folder(tmp_path / "a" / "b" / "c")
+    make_folder(tmp_path / "a" / "b" / "c")
+    # Another process may have made it a moment ago.
+    assert seen[3:] == ["b"]
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
 
 
 def test_socket_is_refused(tmp_path, monkeypatch):

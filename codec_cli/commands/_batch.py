@@ -19,7 +19,7 @@ import click
 from codec_cli.commands import _done, _interrupt, _plan
 from codec_cli.commands._items import Item, kind_of
 from codec_cli.errors import CodecError, LimitError, OutputError
-from codec_cli.files import atomic_path, read_bytes, scratch, sweep, write_atomic
+from codec_cli.files import atomic_path, make_folder, read_bytes, scratch, sweep, write_atomic
 from codec_cli.options import Batch
 from codec_cli.report import Manifest, Outcome, Report, debugging, describe, named, one_line, progress
 from codec_cli.workers import WORKER_DIED, each
@@ -299,11 +299,11 @@ class _Convert:
             return _write_stdout(done.data), None
         if item.make_folder:
             try:
-                item.target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(item.target.parent)
             except OSError as error:
                 raise OutputError(f"{item.target.parent}: cannot make: {error.strerror}") from error
         regular = item.source is not None and item.source.is_file()
-        like = item.source if self.batch.preserve and regular else None
+        like = item.source.stat() if item.source is not None and self.batch.preserve and regular else None
         if isinstance(done.data, bytes) and not self.batch.delete_source:
             write_atomic(item.target, done.data, self.batch.force, like)
             return len(done.data), None

@@ -17,7 +17,7 @@ import click
 
 from codec_cli.commands._items import STREAM, Item, check_places, kind_of
 from codec_cli.errors import CodecError, OutputError
-from codec_cli.files import TEMPORARY_SUFFIX
+from codec_cli.files import TEMPORARY_SUFFIX, make_folder
 
 __all__ = ["STREAM", "Found", "Plan", "Rules", "check_new_file", "find", "plan"]
 
@@ -262,7 +262,7 @@ def _fault(rules: Rules, item: Item, force: bool) -> CodecError | None:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
