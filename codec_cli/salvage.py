@@ -1,5 +1,8 @@
 """What is left of a damaged file: the header, and every tile whose bytes can still be trusted.
 
+Intact tiles are decoded as always. But the synthesis looks beyond a tile's edge, so pixels near a lost tile
+are not quite those of the whole file: :attr:`Salvaged.reach` says how far that goes.
+
 The opposite of :func:`codec_cli.container.parse`, which refuses a file for a single wrong bit. Version 2 of
 the format has a checksum for each tile and one for all that precedes them; version 1 has none, and a tile of
 it is trusted if the range coder gets through it (docs/FORMAT.md, 2.5 and 5.3).
@@ -41,7 +44,7 @@ class Remains:
         metadata: ICC profile, EXIF and alpha plane, as far as they could be read.
         tiles: The segment of each tile in raster order; None where it is lost.
         notes: What is wrong beside lost tiles, one line each.
-        checked: The tiles were compared with checksums of their own.
+        checked: The tiles were compared with checksums, their own or that of the whole file.
     """
 
     header: Header
@@ -59,12 +62,15 @@ class Salvaged:
         picture: The image; lost tiles are :data:`GRAY`.
         tiles: How many tiles the image has.
         lost: The rectangles that are lost, in pixels.
+        reach: Within so many rows and columns of a lost tile, pixels of intact tiles may differ from those
+            that the whole file decodes to.
         notes: What else is wrong or uncertain, one line each.
     """
 
     picture: Picture
     tiles: int
     lost: tuple[Region, ...]
+    reach: int
     notes: tuple[str, ...]
 
     @property
@@ -80,6 +86,11 @@ class Salvaged:
         ]
         if self.lost:
             lines.insert(0, f"{self.tiles - len(self.lost)} of {self.tiles} tiles saved, the others are gray")
+        if 0 < len(self.lost) < self.tiles and self.reach:
+            lines.append(
+                f"pixels within {self.reach} rows and columns of a lost tile may differ from those of the "
+                "whole file"
+            )
         return (*lines, *self.notes)
 
 
@@ -111,10 +122,11 @@ def salvage(codec: Codec, data: bytes, max_pixels: int) -> Salvaged:
         except FormatError:
             alpha = decode_alpha(None, header, "alpha plane")
             notes.append("the alpha plane is damaged, the image is opaque")
-    if notes and not remains.checked:
+    if not remains.checked:
         notes.append("tiles in a file of this version have no checksums: they may be wrong")
     picture = Picture(pixels, alpha, metadata.icc, metadata.exif)
-    return Salvaged(picture, len(remains.tiles), lost, tuple(notes))
+    reach = int(info.facts["synthesis_halo"]) * info.stride
+    return Salvaged(picture, len(remains.tiles), lost, reach, tuple(notes))
 
 
 class _Salvager(TileDecoder):

@@ -48,8 +48,9 @@ def _parse_region(_: click.Context, __: click.Parameter, value: str | None) -> t
 @click.option(
     "--salvage",
     is_flag=True,
-    help="Of damaged files, save what is intact: tiles that are lost are gray, and named. The exit code is "
-    "12 if anything was lost. [default: refuse damaged files]",
+    help="Of damaged files, save what is intact: tiles that are lost are gray, and named; near them (it says "
+    "how near) pixels of others may differ a little. Holds the image in memory. The exit code is 12 if "
+    "anything was lost. [default: refuse damaged files]",
 )
 @options.batch("*.bin")
 @click.pass_context
