@@ -109,15 +109,20 @@ class Manifest:
 
     Args:
         path: The file.
-        append: Keep what it holds.
+        append: Keep what it holds, if that is a manifest.
+        force: Overwrite anything else.
 
     Raises:
-        OutputError: It can't be written.
+        OutputError: It can't be written, or is something else.
     """
 
-    def __init__(self, path: Path, append: bool) -> None:
+    def __init__(self, path: Path, append: bool, force: bool = False) -> None:
         self._path = path
         with self._told():
+            if append and path.is_file() and not _is_manifest(path):
+                if not force:
+                    raise OutputError(f"{path}: exists, and is no manifest; use --force to overwrite")
+                append = False
             self._file: IO[bytes] = path.open("ab" if append else "wb")
             if append and path.is_file() and path.stat().st_size:
                 with path.open("rb") as before:
@@ -143,6 +148,22 @@ class Manifest:
             yield
         except OSError as error:
             raise OutputError(f"{self._path}: cannot write: {error.strerror}") from error
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a file is empty, or begins like those that :class:`Manifest` writes."""
+    with path.open("rb") as file:
+        start = file.readline(_LONGEST_LINE)
+    if not start or (start.startswith(b'{"input": ') and not start.endswith(b"\n")):
+        return True  # A crash may have cut the line off.
+    try:
+        entry = json.loads(start)
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and {"input", "output", "source_deleted"} <= entry.keys()
+
+
+_LONGEST_LINE = 1 << 20
 
 
 class Report:

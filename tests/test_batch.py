@@ -17,8 +17,8 @@ from conftest import error_line
 from PIL import Image, PngImagePlugin
 
 from codec_cli import files
-from codec_cli.commands import _plan
-from codec_cli.commands._verbs import Compress
+from codec_cli.commands import _done, _plan
+from codec_cli.commands._verbs import Compress, Decompress
 from codec_cli.images import load_picture
 from codec_cli.report import Outcome, Report
 from codec_cli.workers import WINDOW, each
@@ -120,6 +120,19 @@ def test_manifest_is_neither_input_nor_output(run, photos, out, tmp_path, place)
     assert "manifest" in error_line(result)
     assert (photos / "0.png").read_bytes() == before
     assert not out.exists()
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there, these are one file anyway")
+@pytest.mark.parametrize("pair", [("A", "a"), ("\u00fc", "u\u0308"), ("STRASSE", "stra\u00dfe")])
+def test_names_that_some_disks_take_for_one(run, write_photo, tmp_path, out, pair):
+    for name in pair:
+        write_photo(tmp_path / "photos" / f"{name}.png", 16, 16)
+    result = run("compress", tmp_path / "photos", out, "--force", "--delete-source", *TINY)
+    assert result.exit_code == 7
+    assert "on disks that take them for one; nothing was done" in error_line(result)
+    assert len(names(tmp_path / "photos")) == 2
+    assert run("compress", tmp_path / "photos", out, *TINY).exit_code == 0
+    assert len(names(out)) == 2
 
 
 def test_plan_is_walked_and_not_kept(photos, out, monkeypatch):
@@ -266,15 +279,101 @@ def test_resume_redoes_what_is_not_done(run, photos, out, tmp_path, verb, spoil)
         assert run(*arguments).exit_code == 0
     whole = target.read_bytes()
     spoil(target)
-    spoiled = target.read_bytes()
-    refused = run(*arguments, "--resume")
-    # Nothing that exists is overwritten without being asked to.
-    assert refused.exit_code == 1
-    assert f"{target}: exists; use --force to overwrite" in refused.stderr
-    assert target.read_bytes() == spoiled
-    result = run(*arguments, "--resume", "--force", "--json")
+    options = ["--resume"]
+    if verb == "decompress":  # An image that is older may be what was compressed.
+        spoiled = target.read_bytes()
+        refused = run(*arguments, "--resume")
+        assert refused.exit_code == 1
+        assert f"{target}: exists; use --force to overwrite" in refused.stderr
+        assert target.read_bytes() == spoiled
+        options = ["--resume", "--force"]
+    result = run(*arguments, *options, "--json")
     assert [file["skipped"] for file in json.loads(result.stdout)["files"]] == [True, False, True]
     assert target.read_bytes() == whole
+
+
+def no_work(monkeypatch):
+    def convert(*args):
+        pytest.fail("this was to be refused before the work")
+
+    monkeypatch.setattr(Compress, "convert", convert)
+    monkeypatch.setattr(Decompress, "convert", convert)
+
+
+def test_resume_replaces_nothing_but_compressed_files(run, photos, out, monkeypatch):
+    out.mkdir()
+    (out / "1.bin").write_bytes(b"someone's precious data, none of ours")
+    make_old(out / "1.bin")
+    no_work(monkeypatch)
+    result = run("compress", photos / "1.png", "-o", out, "--resume", *TINY)
+    assert result.exit_code == 7
+    assert error_line(result) == f"codec: {out / '1.bin'}: exists; use --force to overwrite"
+    assert (out / "1.bin").read_bytes().startswith(b"someone's")
+
+
+def test_resume_never_replaces_the_original(run, photos, monkeypatch):
+    original = photos / "1.png"
+    make_old(original)
+    before = original.read_bytes()
+    assert run("compress", original, *TINY).exit_code == 0
+    no_work(monkeypatch)
+    result = run("decompress", photos / "1.bin", "--resume")
+    assert result.exit_code == 7
+    assert original.read_bytes() == before
+
+
+def test_resume_notices_an_older_image_of_another_size(run, photos, out, write_photo):
+    assert run("compress", photos, out, *TINY).exit_code == 0
+    make_old(write_photo(photos / "1.png", 50, 40))
+    result = run("compress", photos, out, "--resume", *TINY)
+    assert result.exit_code == 1
+    assert f"{out / '1.bin'}: exists" in result.stderr
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_resume_of_a_damaged_input(run, photos, out, tmp_path, jobs):
+    assert run("compress", photos, out, *TINY).exit_code == 0
+    again = tmp_path / "again"
+    # As --salvage may have left them: an image that is whole and newer.
+    assert run("decompress", out, again).exit_code == 0
+    data = bytearray((out / "1.bin").read_bytes())
+    data[-20] ^= 1
+    (out / "1.bin").write_bytes(data)
+    make_old(out / "1.bin")
+    saved = (again / "1.png").read_bytes()
+    result = run("decompress", out, again, "--resume", "--jobs", jobs)
+    assert result.exit_code == 1
+    assert f"{out / '1.bin'}: damaged: checksum does not match" in result.stderr
+    alone = run("decompress", out / "1.bin", "-o", again, "--resume")
+    assert alone.exit_code == 4
+    twice = run("decompress", out / "1.bin", "-o", again, "--resume", "--salvage")
+    assert (twice.exit_code, "exists; use --force" in error_line(twice)) == (7, True)
+    assert (again / "1.png").read_bytes() == saved
+
+
+@pytest.mark.parametrize("options", [(), ("--preserve",), ("--force",), ("--delete-source",)])
+def test_input_that_changes_while_it_is_read(run, write_photo, tmp_path, monkeypatch, options):
+    source, target = write_photo(tmp_path / "a.png"), tmp_path / "a.bin"
+    make_old(source)
+    convert = Compress.convert
+
+    def slow(self, *args):
+        done = convert(self, *args)
+        write_photo(source, 40, 40)
+        make_old(source)  # Its size is another one.
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Compress, "convert", slow)
+        result = run("compress", source, *TINY, *options)
+    assert result.exit_code in (3, 4)  # 4 where decoding gives another size.
+    if "--delete-source" not in options:
+        line = error_line(result)
+        assert line == f"codec: {source}: changed while it was read; nothing was written, run again"
+    assert names(tmp_path) == ["a.png"]
+    assert run("compress", source, "--resume", *TINY).exit_code == 0
+    assert names(tmp_path) == ["a.bin", "a.png"]
+    assert target.stat().st_size > 0
 
 
 def test_resume_does_not_take_another_image_for_ours(run, photos, out, tmp_path, write_photo):
@@ -334,6 +433,33 @@ def test_manifest_is_not_overwritten(run, photos, out, tmp_path):
     assert names(out) == []
     assert run("compress", photos, out, "--manifest", manifest, "--force", *TINY).exit_code == 0
     assert len(lines(manifest)) == 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"precious", b"[1]\n", b'{"input": 1}\n', b"\xff\xfe\n", b"\n", b'{"a": "b"}\n{}\n']
+)
+def test_only_manifests_are_continued(run, photos, out, tmp_path, content):
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_bytes(content)
+    options = ("--manifest", manifest, "--resume")
+    result = run("compress", photos, out, *options, *TINY)
+    assert result.exit_code == 7
+    line = f"codec: {manifest}: exists, and is no manifest; use --force to overwrite"
+    assert error_line(result) == line
+    assert manifest.read_bytes() == content
+    assert names(out) == []
+    assert run("compress", photos, out, *options, "--force", *TINY).exit_code == 0
+    assert len(lines(manifest)) == 3
+
+
+@pytest.mark.parametrize("start", [b"", b'{"input": "/pictures/a.pn'])
+def test_empty_and_cut_manifests_are_continued(run, photos, out, tmp_path, start):
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_bytes(start)
+    assert run("compress", photos, out, "--manifest", manifest, "--resume", *TINY).exit_code == 0
+    every = manifest.read_bytes().splitlines()
+    assert every[: bool(start)] == [start] * bool(start)
+    assert len([json.loads(line) for line in every[bool(start) :]]) == 3
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -499,7 +625,7 @@ def test_failed_proof_loses_nothing(run, compressed, tmp_path, monkeypatch, verb
     assert not old or target.read_bytes() == b"old"
 
 
-def test_source_that_changes_meanwhile_is_kept(run, write_photo, tmp_path, monkeypatch):
+def test_source_that_changes_during_the_proof(run, write_photo, tmp_path, monkeypatch):
     source = write_photo(tmp_path / "a.png")
     prove = Compress.prove
 
@@ -510,9 +636,19 @@ def test_source_that_changes_meanwhile_is_kept(run, write_photo, tmp_path, monke
 
     monkeypatch.setattr(Compress, "prove", slow)
     result = run("compress", source, "--delete-source", *TINY)
-    assert result.exit_code == 0
-    assert "source kept: it was changed meanwhile" in result.stderr
+    assert result.exit_code == 3
+    assert "changed while it was read" in error_line(result)
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_source_that_changes_at_last_is_kept(write_photo, tmp_path):
+    source = write_photo(tmp_path / "a.png")
+    before = _done.identity(source.stat())
+    write_photo(source, 40, 40)
+    assert _done.delete(source, before, ()) == ("source kept: it was changed meanwhile",)
     assert source.exists()
+    assert _done.delete(source, _done.identity(source.stat()), ()) == ()
+    assert not source.exists()
 
 
 @POSIX

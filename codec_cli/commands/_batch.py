@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import stat
 import sys
@@ -104,6 +105,11 @@ class Verb(ABC):
             CodecError: It is not what it should be.
         """
 
+    @property
+    def takes_damaged(self) -> bool:
+        """Whether damaged inputs give an output, too."""
+        return False
+
     def check_output(self, target: Path | None) -> CodecError | None:
         """Says what is wrong with the name of an output, before the work."""
         return None
@@ -134,8 +140,9 @@ def convert_all(verb: Verb, batch: Batch, note: str = "") -> int:
         output_dir=batch.output_dir,
         include=batch.include,
         exclude=batch.exclude,
-        force=batch.force or batch.resume,
+        force=batch.force or batch.resume,  # --resume looks at what is there.
         manifest=batch.manifest,
+        folded=batch.delete_source,
     )
     if plan.to_stdout and batch.json:
         raise click.UsageError("--json and an output of - both need standard output")
@@ -178,7 +185,7 @@ def _manifest(batch: Batch) -> Manifest | None:
     error = _plan.check_new_file(batch.manifest, batch.force or batch.resume)
     if error is not None:
         raise error
-    return Manifest(batch.manifest, append=batch.resume)
+    return Manifest(batch.manifest, append=batch.resume, force=batch.force)
 
 
 def _begun(plan: _plan.Plan, polite: _interrupt.Polite) -> Iterator[Item]:
@@ -214,15 +221,18 @@ class _Convert:
         error = item.error or self.verb.check_output(item.target) or self._misfit(item)
         if error is not None:
             return _failed(item, error)
-        source, target = item.source, item.target
-        if (
-            self.batch.resume
-            and source is not None
-            and target is not None
-            and _done.is_done(source, target, self.verb.compresses, self.batch.max_pixels)
-        ):
-            return self._skipped(source, target)
-        return self._convert(item)
+        source, target, force = item.source, item.target, self.batch.force
+        if self.batch.resume and source is not None and target is not None and os.path.lexists(target):
+            state = _done.state(source, target, self.verb.compresses, self.batch.max_pixels)
+            if state is _done.State.DONE:
+                return self._skipped(source, target)
+            force = force or state is _done.State.STALE
+            # An input that can't be read fails for that, unless it is to be saved in part.
+            unreadable = state is _done.State.UNREADABLE_INPUT and not self.verb.takes_damaged
+            error = None if unreadable else _plan.check_new_file(target, force)
+            if error is not None:
+                return _failed(item, error)
+        return self._convert(item, force)
 
     def _misfit(self, item: Item) -> CodecError | None:
         """Refuses to delete, or to resume, what is no ordinary file."""
@@ -250,17 +260,16 @@ class _Convert:
             skipped=True,
         )
 
-    def _convert(self, item: Item) -> Outcome:
+    def _convert(self, item: Item, force: bool) -> Outcome:
         start = time.perf_counter()
-        before = _done.identity(item.source) if self.batch.delete_source and item.source else None
-        source, size = self._source(item)
+        source, size, facts = self._source(item)
         suffix = item.target.suffix if item.target is not None else ""
         done = self.verb.convert(source, size, item.label, suffix)
-        written, proof = self._write(item, done)
+        written, proof = self._write(item, done, facts, force)
         warnings, deleted = done.warnings, False
-        if proof is not None and before is not None and item.source is not None:
+        if proof is not None and facts is not None and item.source is not None:
             doubts = tuple(dict.fromkeys((*done.warnings, *proof.doubts)))
-            kept = _done.delete(item.source, before, doubts)
+            kept = _done.delete(item.source, _done.identity(facts), doubts)
             warnings, deleted = (*doubts, *kept), not kept
         compressed, image = (written, size) if self.verb.compresses else (size, written)
         return Outcome(
@@ -280,10 +289,11 @@ class _Convert:
             details=done.details,
         )
 
-    def _source(self, item: Item) -> tuple[Path | bytes, int]:
-        """The input, as bytes where it can be read only once (pipes)."""
+    def _source(self, item: Item) -> tuple[Path | bytes, int, os.stat_result | None]:
+        """The input and its bytes; what is known of a file, or else (pipes are read but once) its content."""
         if item.source is not None and item.source.is_file():
-            return item.source, item.source.stat().st_size
+            facts = item.source.stat()
+            return item.source, facts.st_size, facts
         limit = self.verb.rules.size_limit(self.batch.max_pixels)
         if item.source is not None:
             data = read_bytes(item.source, limit, self.verb.rules.input_error)
@@ -291,23 +301,25 @@ class _Convert:
             data = sys.stdin.buffer.read(limit + 1)
             if len(data) > limit:
                 raise LimitError(f"{item.label}: larger than the limit of {limit} bytes")
-        return data, len(data)
+        return data, len(data), None
 
-    def _write(self, item: Item, done: Converted) -> tuple[int, Proof | None]:
+    def _write(
+        self, item: Item, done: Converted, facts: os.stat_result | None, force: bool
+    ) -> tuple[int, Proof | None]:
         """Writes an output and returns its size in bytes, and what it proves to be, if someone asks."""
         if item.target is None:
+            self._check_unchanged(item, facts)
             return _write_stdout(done.data), None
         if item.make_folder:
             try:
                 make_folder(item.target.parent)
             except OSError as error:
                 raise OutputError(f"{item.target.parent}: cannot make: {error.strerror}") from error
-        regular = item.source is not None and item.source.is_file()
-        like = item.source.stat() if item.source is not None and self.batch.preserve and regular else None
-        if isinstance(done.data, bytes) and not self.batch.delete_source:
-            write_atomic(item.target, done.data, self.batch.force, like)
+        like = facts if self.batch.preserve else None
+        if isinstance(done.data, bytes) and not self.batch.delete_source and _is_special(item.target):
+            write_atomic(item.target, done.data, force, like)
             return len(done.data), None
-        with atomic_path(item.target, self.batch.force, like) as temporary:
+        with atomic_path(item.target, force, like) as temporary:
             if isinstance(done.data, bytes):
                 temporary.write_bytes(done.data)
             else:
@@ -317,7 +329,24 @@ class _Convert:
             if self.batch.delete_source and item.source is not None:
                 _done.forget(temporary)
                 proof = self.verb.prove(item.source, temporary, item.label, item.target.suffix)
+            # Last: an input that changes from now on is newer than the output, so that --resume sees it.
+            self._check_unchanged(item, facts)
         return size, proof
+
+    def _check_unchanged(self, item: Item, facts: os.stat_result | None) -> None:
+        if facts is None or item.source is None:
+            return
+        # A file that is gone can't be mistaken for what was read.
+        with contextlib.suppress(FileNotFoundError):
+            if _done.identity(item.source.stat()) != _done.identity(facts):
+                raise self.verb.rules.input_error(
+                    f"{item.label}: changed while it was read; nothing was written, run again"
+                )
+
+
+def _is_special(path: Path) -> bool:
+    kind = kind_of(path)
+    return kind is not None and not stat.S_ISREG(kind)
 
 
 def _write_stdout(data: bytes | Callable[[Path], None]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -54,12 +55,14 @@ class Item:
         return STREAM if self.target is None else str(self.target)
 
 
-def check_places(named: Callable[[], Iterable[Item]], manifest: Path | None) -> int:
+def check_places(named: Callable[[], Iterable[Item]], manifest: Path | None, folded: bool) -> int:
     """Counts items, and refuses those in which one output would overwrite another one, or an input.
 
     Args:
         named: Gives the items, every time anew.
         manifest: Another file that will be written, or None.
+        folded: Refuse also what clashes only where names are the same in upper and lower case, composed and
+            decomposed: some disks on any system are like that, and don't tell.
 
     Returns:
         How many items there are.
@@ -67,9 +70,10 @@ def check_places(named: Callable[[], Iterable[Item]], manifest: Path | None) -> 
     Raises:
         OutputError: Names the first two that don't go together.
     """
-    size, suspects = _suspects(named, manifest)
+    place_of = _folded_place if folded or sys.platform in ("darwin", "win32") else _place
+    size, suspects = _suspects(named, manifest, place_of)
     if suspects:
-        _refuse_clashes(named, suspects, manifest)
+        _refuse_clashes(named, suspects, manifest, place_of)
     return size
 
 
@@ -83,9 +87,12 @@ def kind_of(path: Path) -> int | None:
 
 def _place(path: Path) -> str:
     """What is the same for two names of one file, which need not exist."""
-    place = os.path.realpath(path) if _is_link(path) else str(Path(_real_folder(path.parent), path.name))
-    # Here A.bin and a.bin are one file, as a rule.
-    return place.casefold() if sys.platform in ("darwin", "win32") else place
+    return os.path.realpath(path) if _is_link(path) else str(Path(_real_folder(path.parent), path.name))
+
+
+def _folded_place(path: Path) -> str:
+    """As :func:`_place`, where A.bin and a.bin are one file, and so are the two ways to write an umlaut."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", _place(path)).casefold())
 
 
 @lru_cache(maxsize=64)
@@ -93,7 +100,9 @@ def _real_folder(folder: Path) -> str:
     return os.path.realpath(folder)
 
 
-def _suspects(named: Callable[[], Iterable[Item]], manifest: Path | None) -> tuple[int, set[int]]:
+def _suspects(
+    named: Callable[[], Iterable[Item]], manifest: Path | None, place_of: Callable[[Path], str]
+) -> tuple[int, set[int]]:
     """Counts the items, and finds places that may be written twice, or both read and written.
 
     Returns:
@@ -105,11 +114,11 @@ def _suspects(named: Callable[[], Iterable[Item]], manifest: Path | None) -> tup
     for item in named():
         size += 1
         if item.source is not None:
-            read.append(hash(_place(item.source)))
+            read.append(hash(place_of(item.source)))
         if item.target is not None and item.error is None:
-            written.append(hash(_place(item.target)))
+            written.append(hash(place_of(item.target)))
     if manifest is not None:
-        written.append(hash(_place(manifest)))
+        written.append(hash(place_of(manifest)))
     marked = sorted([2 * place + 1 for place in read] + [2 * place for place in written])
     return size, {
         first >> 1
@@ -118,33 +127,40 @@ def _suspects(named: Callable[[], Iterable[Item]], manifest: Path | None) -> tup
     }
 
 
-def _refuse_clashes(named: Callable[[], Iterable[Item]], suspects: set[int], manifest: Path | None) -> None:
+def _refuse_clashes(
+    named: Callable[[], Iterable[Item]],
+    suspects: set[int],
+    manifest: Path | None,
+    place_of: Callable[[Path], str],
+) -> None:
     """Refuses plans in which one output would overwrite another one, or an input."""
     sources: dict[str, Path] = {}
     for item in named():
-        if item.source is not None and hash(place := _place(item.source)) in suspects:
+        if item.source is not None and hash(place := place_of(item.source)) in suspects:
             sources[place] = item.source
-    taken: dict[str, str] = {}
+    taken: dict[str, tuple[str, str]] = {}
     if manifest is not None:
-        place = _place(manifest)
+        place = place_of(manifest)
         if place in sources:
             raise OutputError(f"{manifest}: the manifest is also an input; choose another name")
-        taken[place] = f"{manifest} (the manifest)"
+        taken[place] = f"{manifest} (the manifest)", str(manifest)
     for item in named():
         if item.target is None or item.error is not None:
             continue
-        place = _place(item.target)
+        place = place_of(item.target)
         if hash(place) not in suspects:
             continue
         if place in sources:
             raise OutputError(f"{item.input}: its output {item.output} is also an input; choose another name")
         if place in taken:
+            first, output = taken[place]
+            where = "" if _place(Path(output)) == _place(item.target) else " on disks that take them for one"
             raise OutputError(
-                f"{taken[place]} and {item.input} would both be written to {item.output}; nothing was done"
+                f"{first} and {item.input} would both be written to {item.output}{where}; nothing was done"
             )
         kind = kind_of(item.target)
         if kind is None or stat.S_ISREG(kind):  # Devices take any number of outputs.
-            taken[place] = item.input
+            taken[place] = item.input, item.output
 
 
 def _is_link(path: Path) -> bool:

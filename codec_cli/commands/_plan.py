@@ -116,6 +116,7 @@ def plan(
     exclude: Sequence[str],
     force: bool,
     manifest: Path | None = None,
+    folded: bool = False,
 ) -> Plan:
     """Reads the arguments of a command.
 
@@ -127,6 +128,7 @@ def plan(
         exclude: Globs for files and folders in directories to leave out.
         force: Existing outputs may be overwritten.
         manifest: Another file to write, which must be neither input nor output.
+        folded: See :func:`codec_cli.commands._items.check_places`.
 
     Raises:
         click.UsageError: The arguments don't fit together.
@@ -134,7 +136,7 @@ def plan(
     """
     inputs, out, out_is_folder = _split(rules, list(paths), output_dir)
     made = Plan(rules, tuple(inputs), out, out_is_folder, tuple(include), tuple(exclude), force)
-    size = check_places(made.named, manifest)
+    size = check_places(made.named, manifest, folded)
     if out_is_folder and out is not None and any(item.error is None for item in made):
         _make_folder(out)
     # Standard output takes one output, so there is one input.

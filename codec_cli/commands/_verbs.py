@@ -205,6 +205,11 @@ class Decompress(Verb):
     compresses = False
 
     @property
+    def takes_damaged(self) -> bool:
+        """See :class:`Verb`."""
+        return self.salvage
+
+    @property
     def rules(self) -> Rules:
         """See :class:`Verb`."""
         suffix = f".{self.format or 'png'}"
