@@ -29,6 +29,8 @@ class Checked:
         model: Name of the model that decodes it.
         level: Quality level of the model.
         psnr: Against the original, in dB, over R'G'B' or gray; ``inf`` if equal, None if not measured.
+        alpha_equal: Whether the alpha plane is exactly the original's, or neither has one; None if not
+            compared.
     """
 
     width: int
@@ -37,6 +39,7 @@ class Checked:
     model: str
     level: int
     psnr: float | None = None
+    alpha_equal: bool | None = None
 
 
 def check(codec: Codec, data: bytes, *, decode: bool, max_pixels: int) -> Checked:
@@ -70,6 +73,9 @@ def check(codec: Codec, data: bytes, *, decode: bool, max_pixels: int) -> Checke
 def compare(codec: Codec, data: bytes, original: Path, *, max_pixels: int) -> Checked:
     """Decodes a file and compares it with the image that it was made of.
 
+    Originals that :func:`codec_cli.rows.open_rows` opens are compared by rows; of others, and of all that are
+    small, both images are held in memory.
+
     Args:
         codec: Knows the models.
         data: All bytes of a file of one image.
@@ -82,22 +88,27 @@ def compare(codec: Codec, data: bytes, original: Path, *, max_pixels: int) -> Ch
     """
     from codec_cli.evaluation.metrics import psnr
     from codec_cli.images import load_picture
+    from codec_cli.rows import RowPicture, open_rows
+    from codec_cli.streaming import RowFile, psnr_by_rows
+    from codec_cli.verification import same_alpha, shape_text
 
     if archive.is_archive(data):
         raise FormatError("an archive of several images can't be compared with one; unpack it first")
     checked = check(codec, data, decode=False, max_pixels=max_pixels)
-    decoded = codec.decode_picture(data, max_pixels=max_pixels)
-    source = load_picture(original, str(original), max_pixels, keep_metadata=False)
-    if decoded.pixels.shape != source.pixels.shape:
-        ours, theirs = (_shape(picture.pixels.shape) for picture in (decoded, source))
-        raise FormatError(f"it decodes to {ours}, but {original} is {theirs}")
-    return replace(checked, psnr=psnr(source.pixels, decoded.pixels))
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    """Size and mode of an image, for people."""
-    height, width, channels = shape
-    return f"{width}x{height} {'gray' if channels == 1 else 'RGB'}"
+    name = str(original)
+    parsed = codec.open(data, max_pixels)
+    made = RowFile(codec, parsed, name)
+    rows = open_rows(original, name, max_pixels, keep_metadata=False)
+    source = rows or load_picture(original, name, max_pixels, keep_metadata=False)
+    shape = source.shape if isinstance(source, RowPicture) else source.pixels.shape
+    if made.shape != shape:
+        raise FormatError(f"it decodes to {shape_text(made.shape)}, but {original} is {shape_text(shape)}")
+    if isinstance(source, RowPicture):
+        equal = made.alpha == source.alpha and (not made.alpha or made.same_alpha(source))
+        return replace(checked, psnr=psnr_by_rows(codec, source, parsed), alpha_equal=equal)
+    decoded = codec.picture(parsed, name)
+    equal = same_alpha(source.alpha, decoded.alpha)
+    return replace(checked, psnr=psnr(source.pixels, decoded.pixels), alpha_equal=equal)
 
 
 def original_of(path: Path, below: Path, originals: Path, suffixes: Iterable[str]) -> Path:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from codec_cli.images import Picture
 
 __all__ = [
+    "ALPHA_DIFFERS",
     "FAR",
     "JPEG_LEAD",
     "PNG_FACTOR",
@@ -39,6 +40,7 @@ __all__ = [
     "needs_rivals",
     "rivals",
     "same_alpha",
+    "shape_text",
     "verify",
     "warning",
 ]
@@ -52,7 +54,9 @@ JPEG_LEAD = 2.0
 FAR = 15.0
 """So many dB under the card's mean are unusual in any case: photographs are within 11, thumbnails in 15."""
 
-_ALPHA_DIFFERS = "the alpha plane differs"
+ALPHA_DIFFERS = "the alpha plane differs"
+"""What is wrong where alpha is not what it was: it is kept exactly, always."""
+
 _JPEG_QUALITIES = range(1, 96)
 _SHIFT = 4
 
@@ -96,7 +100,7 @@ def verify(codec: Codec, picture: Picture | RowPicture, data: bytes, max_pixels:
         raise _failed(f"it does not decode ({reason})") from error
     _check(picture, decoded, picture.pixels.shape, decoded.pixels.shape)
     if not same_alpha(picture.alpha, decoded.alpha):
-        raise _failed(_ALPHA_DIFFERS)
+        raise _failed(ALPHA_DIFFERS)
     return psnr(picture.pixels, decoded.pixels)
 
 
@@ -107,7 +111,7 @@ def _verify_rows(codec: Codec, picture: RowPicture, data: bytes, max_pixels: int
     made = RowFile(codec, parsed, picture.name)
     _check(picture, parsed.metadata, picture.shape, made.shape)
     if parsed.header.alpha != picture.alpha or (picture.alpha and not made.same_alpha(picture)):
-        raise _failed(_ALPHA_DIFFERS)
+        raise _failed(ALPHA_DIFFERS)
     return psnr_by_rows(codec, picture, parsed)
 
 
@@ -116,7 +120,7 @@ def _check(
 ) -> None:
     """Raises :class:`FormatError` unless shape and metadata are those of the source."""
     if shape != wanted:
-        raise _failed(f"it decodes to {_shape(shape)}, not {_shape(wanted)}")
+        raise _failed(f"it decodes to {shape_text(shape)}, not {shape_text(wanted)}")
     for name in ("icc", "exif"):
         if (getattr(source, name) or None) != (getattr(made, name) or None):
             raise _failed(f"{name.upper()} differs")
@@ -220,7 +224,8 @@ def _failed(reason: str) -> _RefusedError:
     return _RefusedError(f"verification failed: {reason}; nothing was written")
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Size and mode of an image (height, width, channels), for people."""
     height, width, channels = shape
     return f"{width}x{height} {'gray' if channels == 1 else 'RGB'}"
 

@@ -7,14 +7,18 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import CONTEXT, GOLDEN, MODELS, codec_of, needs_pipes, texture
+from helpers import CONTEXT, GOLDEN, MODELS, codec_of, needs_pipes, needs_vips, texture
 from make_golden import GOLDEN_ARCHIVES
 from PIL import Image
 
+from codec_cli import images, rows
 from codec_cli.codec import Codec
+from codec_cli.decoding import TileDecoder
 from codec_cli.evaluation.metrics import psnr
+from codec_cli.images import Picture
 from codec_cli.integrity import check
 from codec_cli.main import cli
+from codec_cli.rows import MIN_PIXELS
 
 LIMIT = 1 << 28
 
@@ -149,6 +153,54 @@ class TestAgainst:
         assert run(path, "--against", original).stdout.endswith("exact\n")
         facts = json.loads(run(path, "--against", original, "--json").stdout)["files"][0]
         assert (facts["identical"], facts["psnr_rgb_db"]) == (True, None)
+
+    @pytest.fixture
+    def transparent(self, tmp_path):
+        """A file with alpha, and what it decodes to: uint8 (height, width, 4)."""
+        path = tmp_path / "clear.bin"
+        source = Picture(texture(20, 30), texture(20, 30, 1)[:, :, 0])
+        path.write_bytes(codec_of(CONTEXT).encode_picture(source, 60))
+        return path, codec_of(CONTEXT).decode(path.read_bytes())
+
+    # By rows too, as are originals of many pixels.
+    @pytest.mark.parametrize("least", [MIN_PIXELS, pytest.param(1, marks=needs_vips)])
+    def test_alpha(self, transparent, tmp_path, monkeypatch, least):
+        monkeypatch.setattr(rows, "MIN_PIXELS", least)
+        path, pixels = transparent
+        original = tmp_path / "clear.png"
+        Image.fromarray(pixels).save(original)
+        facts = json.loads(run(path, "--against", original, "--json").stdout)["files"][0]
+        assert (facts["alpha_equal"], facts["identical"]) == (True, True)
+        pixels[-1, -1, 3] ^= 1
+        Image.fromarray(pixels).save(original)
+        result = run(path, "--against", original, "--json", code=4)
+        assert result.stderr == f"codec: {path}: the alpha plane differs\n"
+        facts = json.loads(result.stdout)["files"][0]
+        assert (facts["alpha_equal"], facts["identical"]) == (False, False)
+
+    @pytest.mark.parametrize("least", [MIN_PIXELS, pytest.param(1, marks=needs_vips)])
+    def test_alpha_of_one_alone(self, folder, transparent, tmp_path, monkeypatch, least):
+        """Opaque alpha counts, too: it was not in the original."""
+        monkeypatch.setattr(rows, "MIN_PIXELS", least)
+        path, pixels = transparent
+        original = tmp_path / "clear.png"
+        Image.fromarray(pixels[:, :, :3]).save(original)
+        assert "the alpha plane differs" in run(path, "--against", original, code=4).stderr
+        pixels[:, :, 3] = 255
+        Image.fromarray(pixels).save(original)
+        packed = folder / "packed" / "one.bin"
+        assert "the alpha plane differs" in run(packed, "--against", original, code=4).stderr
+
+    def test_large_originals_by_rows(self, folder, monkeypatch):
+        """The same figure, and neither image as a whole."""
+        path, original = folder / "packed" / "one.bin", folder / "one.ppm"
+        Image.fromarray(texture(20, 30)).save(original)
+        whole = run(path, "--against", original).stdout
+        assert " dB\n" in whole
+        monkeypatch.setattr(rows, "MIN_PIXELS", 600)
+        monkeypatch.setattr(images, "load_picture", None)
+        monkeypatch.setattr(TileDecoder, "pixels", None)
+        assert run(path, "--against", original).stdout == whole
 
     def test_min_psnr(self, folder):
         both = (folder / "packed" / "one.bin", "--against", folder / "pictures" / "one.png", "--min-psnr")

@@ -39,7 +39,8 @@ ARCHIVE_SUFFIX = ".pack"
     type=click.Path(readable=False, path_type=Path),
     metavar="IMAGE|DIR",
     help="Decode, and report PSNR over R'G'B' (gray: over gray) against the original: an image, or a "
-    "directory laid out like that of the files. [default: none]",
+    "directory laid out like that of the files. Its alpha plane must be the same. Large PNG, JPEG, TIFF and "
+    "PNM are compared by rows; of others, both images are held in memory. [default: none]",
 )
 @click.option(
     "--min-psnr",
@@ -159,11 +160,15 @@ class _Verify:
         }
         psnr = checked.psnr
         if psnr is not None:
-            facts["identical"] = math.isinf(psnr)
-            facts["psnr_rgb_db"] = None if math.isinf(psnr) else round(psnr, 4)
-            if self.min_psnr is not None and psnr < self.min_psnr:
-                from codec_cli.errors import RegressionError
+            from codec_cli.errors import FormatError, RegressionError
+            from codec_cli.verification import ALPHA_DIFFERS
 
+            facts["alpha_equal"] = checked.alpha_equal
+            facts["identical"] = math.isinf(psnr) and checked.alpha_equal
+            facts["psnr_rgb_db"] = None if math.isinf(psnr) else round(psnr, 4)
+            if not checked.alpha_equal:
+                return _failed(facts, task, FormatError(ALPHA_DIFFERS))
+            if self.min_psnr is not None and psnr < self.min_psnr:
                 return _failed(
                     facts, task, RegressionError(f"{psnr:.2f} dB, below --min-psnr {self.min_psnr:g}")
                 )
@@ -189,7 +194,17 @@ class _Verify:
 
 
 def _facts(task: _Task) -> dict[str, Any]:
-    names = ("width", "height", "images", "model", "level", "psnr_rgb_db", "identical", "error")
+    names = (
+        "width",
+        "height",
+        "images",
+        "model",
+        "level",
+        "psnr_rgb_db",
+        "alpha_equal",
+        "identical",
+        "error",
+    )
     return {"file": str(task.path), **dict.fromkeys(names), "exit_code": 0}
 
 
