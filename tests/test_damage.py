@@ -1,5 +1,6 @@
 """Whatever happens to a file on its way is noticed: any byte changed, any length cut. Bombs are refused."""
 
+import re
 import struct
 import tracemalloc
 import zlib
@@ -120,8 +121,11 @@ def sealed(body):
     return body + container.crc(body)
 
 
-def file_of(width, height, *, tiles=1, alpha=None, icc=None, version=1):
-    """A file with right checksums, whatever it claims."""
+def file_of(width, height, *, tiles=1, alpha=None, icc=None, version=1, missing=0):
+    """A file with right checksums, whatever it claims.
+
+    Its tiles are empty; in version 2 they have a byte each, and the last ``missing`` of them are only listed.
+    """
     flags = (2 if alpha is not None else 0) | (4 if alpha is not None or icc is not None else 0)
     head = b"\xc0\xdc" + bytes([version]) + info_of(CONTEXT).fingerprint + bytes([0, flags])
     head += container.varint(width) + container.varint(height)
@@ -130,8 +134,8 @@ def file_of(width, height, *, tiles=1, alpha=None, icc=None, version=1):
             head += bytes([kind]) + container.varint(len(body)) + body
     head += b"\0" * bool(flags)
     if version == 2:
-        head += (b"\0" + container.crc(b"")) * tiles
-        return sealed(head + container.crc(head))
+        head += (b"\1" + container.crc(b"x")) * tiles
+        return sealed(head + container.head_sum(head) + b"x" * (tiles - missing))
     return sealed(head + b"\0" * tiles)
 
 
@@ -158,7 +162,6 @@ class TestBombs:
             pytest.param(file_of(1 << 24, 1 << 24), id="largest size"),
             pytest.param(file_of(1 << 24, 16), id="as many pixels as the limit, one tile"),
             pytest.param(file_of(1 << 14, 1 << 14, tiles=255), id="a tile too few"),
-            pytest.param(file_of(1 << 14, 1 << 14, tiles=255, version=2), id="a tile too few, version 2"),
             pytest.param(file_of(1 << 14, 1 << 14, tiles=257), id="a tile too many"),
             pytest.param(file_of(1 << 14, (1 << 14) + 1, tiles=272), id="more pixels than the limit"),
             pytest.param(file_of(9, 9, icc=ZEROS), id="zlib bomb in a section"),
@@ -184,6 +187,10 @@ class TestBombs:
         ],
     )
     def test_file(self, data):
+        self.refused(data)
+
+    def refused(self, data, reason=""):
+        """Without the memory that it asks for."""
         codec_of(CONTEXT).decode(golden_file("context-rgba"))  # Whatever is loaded once is.
         tracemalloc.start()
         try:
@@ -193,8 +200,27 @@ class TestBombs:
         finally:
             tracemalloc.stop()
         assert "\n" not in str(caught.value)
+        assert re.search(reason, str(caught.value))
         # The largest section that is allowed, and copies of the file.
         assert peak < 3 * container.MAX_METADATA + 16 * len(data)
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            # The checksum is read as the last entry, which may make no sense.
+            (file_of(1 << 14, 1 << 14, tiles=255, version=2), "a tile's length|the header's checksum"),
+            (file_of(1 << 14, 1 << 14, tiles=257, version=2), "the header's checksum does not match"),
+            (
+                file_of(1 << 14, 1 << 14, tiles=256, version=2, missing=1),
+                "a tile needs 1 bytes, but 0 are left",
+            ),
+            (file_of(1 << 14, 1 << 14, tiles=1, version=2), "256 tiles do not fit"),
+        ],
+        ids=["an entry too few", "an entry too many", "a tile too few", "a table too short"],
+    )
+    def test_table(self, data, reason):
+        """Tables of version 2 that do not fit the size: each gets as far as it is meant to."""
+        self.refused(data, reason)
 
     def test_alpha_is_png_and_nothing_else(self, monkeypatch):
         """What is damaged after its header is not shown to all of Pillow's decoders, of files or rows."""
