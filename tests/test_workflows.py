@@ -95,6 +95,21 @@ def test_pinned_and_modest(path):
 
 
 @NEEDS_WORKFLOWS
+def test_tested_versions_are_installed():
+    """SECURITY.md promises it of all workflows but for one job."""
+    installs = [
+        (step["name"], line)
+        for path in WORKFLOWS
+        for step in steps(path)
+        for line in step.get("run", "").splitlines()
+        if re.search(r"\bpip install\b", line)
+    ]
+    loose = [name for name, line in installs if "--constraint constraints.txt" not in line]
+    assert loose == ["Install without constraints, as a newcomer does"]
+    assert len(installs) > 2
+
+
+@NEEDS_WORKFLOWS
 def test_every_python_and_system():
     """What the classifiers promise is tested, and the golden files on every kind of machine."""
     base = parsed(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["base"]
