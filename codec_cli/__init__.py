@@ -6,12 +6,17 @@ The public Python API is small and loads lazily, so that ``codec --help`` starts
 * :mod:`codec_cli.training` trains, exports and evaluates models (needs the ``train`` extra).
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = (
+    False  # As type checkers know it; `typing` takes a while, during which Ctrl-C would show a traceback.
+)
 __version__ = "0.1.0"
 __all__ = ["Codec", "CodecError", "__version__"]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from codec_cli.codec import Codec
     from codec_cli.errors import CodecError
 

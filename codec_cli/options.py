@@ -182,8 +182,8 @@ manifest = click.option(
 resume = click.option(
     "--resume",
     is_flag=True,
-    help="Skip inputs whose output is whole and not older than they are; compressed files that are damaged or "
-    "older are replaced. [default: off]",
+    help="Skip inputs whose output is whole and not older than they are; replace compressed files that are "
+    "damaged or older. [default: off]",
 )
 preserve = click.option(
     "--preserve", is_flag=True, help="Give each output the times and permissions of its input. [default: off]"

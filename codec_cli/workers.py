@@ -153,7 +153,8 @@ class _Worker(Generic[T, R]):
 
     def _submit(self, thing: T) -> Future[R]:
         if self._process is None:
-            self._process = self._pool.submit(os.getpid)
+            with _deaf_children():
+                self._process = self._pool.submit(os.getpid)
         return self._pool.submit(_call, thing)
 
     def _restart(self) -> None:
@@ -184,6 +185,22 @@ class _Worker(Generic[T, R]):
     def close(self) -> None:
         """Waits for the process to end."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Keeps Ctrl-C from processes that are started meanwhile: during their imports they would die of it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # If it were started below, it would take our mask away.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(work: Callable[[Any], Any]) -> None:

@@ -150,6 +150,17 @@ def test_using_the_codec_never_imports_tensorflow(environment, write_photo, tmp_
     assert again.is_file()
 
 
+def test_entry_imports_nothing_before_it_can_be_interrupted():
+    script = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import codec_cli.__main__\n"
+        "print(*sorted(set(sys.modules) - before))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["__future__", "codec_cli", "codec_cli.__main__"]
+
+
 def test_info_needs_neither_pillow_nor_litert(environment, compressed):
     assert not modules_after("info", compressed) & {"PIL", "ai_edge_litert", "constriction"}
 
@@ -201,6 +212,28 @@ def test_signals(environment, compressed, monkeypatch, number, code):
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error.strip()) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    "module", ["codec_cli.main", "click", "codec_cli.commands.models", "numpy", "PIL.Image"]
+)
+def test_interrupt_during_imports(environment, compressed, module):
+    script = (
+        "import sys\n"
+        "module = sys.argv.pop(1)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == module: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "assert module not in sys.modules\n"
+        "from codec_cli.__main__ import main\n"
+        "main()\n"
+    )
+    command = ["models"] if "models" in module else ["decompress", str(compressed), "-"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, module, *command], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.strip(), done.stdout) == (130, b"", b"")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no SIGPIPE: a closed pipe is an error like any other")
@@ -266,6 +299,23 @@ def test_each_survives_a_killed_worker():
         "died at 2",
         "died at 3",
     ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere no process can be sent this signal")
+def test_workers_do_not_hear_an_interrupt_while_they_start(environment, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal\n"
+        "if __name__ == '__mp_main__':\n"  # A worker, before it has prepared itself.
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "from codec_cli.workers import each\n"
+        "if __name__ == '__main__':\n"
+        "    print(*each(abs, [-1, -2, -3], 2, str))\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, timeout=30, check=False)
+    assert result.stdout == b"1 2 3\n"
+    assert b"KeyboardInterrupt" in result.stderr  # It still hears.
 
 
 def test_workers_end_with_their_parent(environment, tmp_path):
