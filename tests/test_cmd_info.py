@@ -1,13 +1,33 @@
 """codec info: everything about a file without decoding it."""
 
+import io
 import json
+import os
+import threading
 
 import pytest
 from conftest import error_line
+from helpers import needs_pipes
 from PIL import Image
 
 from codec_cli import container
 from codec_cli.zoo import Zoo
+
+
+class Endless(io.RawIOBase):
+    """A stream that goes on with zeros for ever, and counts what it gave."""
+
+    def __init__(self, start):
+        self.start, self.given = start, 0
+
+    def readable(self):
+        return True
+
+    def read(self, size=-1):
+        assert size >= 0, "all of it was wanted"
+        data = self.start[self.given : self.given + size].ljust(size, b"\0")
+        self.given += size
+        return data
 
 
 def facts(run, *arguments, code=0, **options):
@@ -108,6 +128,35 @@ def test_stdin(run, compressed):
     (file,) = facts(run, "-", input=compressed.read_bytes())["files"]
     assert file["file"] == "-"
     assert file["bytes"] == compressed.stat().st_size
+
+
+def test_stdin_without_end(run, compressed, monkeypatch):
+    """No more than the limit is read, and of what is none of ours hardly anything."""
+    data = compressed.read_bytes()
+    monkeypatch.setattr("codec_cli.commands._verbs.size_limit", lambda _: len(data))
+    assert run("info", "-", input=data).exit_code == 0
+    endless = Endless(data)
+    result = run("info", "-", input=endless)
+    assert result.exit_code == 8
+    assert error_line(result).startswith(f"codec: -: larger than the limit of {len(data)} bytes")
+    assert endless.given == len(data) + 1
+    endless = Endless(b"")
+    assert run("info", "-", input=endless).exit_code == 4
+    assert endless.given < 100
+
+
+@needs_pipes
+def test_pipe_without_end(run, compressed, tmp_path, monkeypatch):
+    data = compressed.read_bytes()
+    monkeypatch.setattr("codec_cli.commands._verbs.size_limit", lambda _: len(data) - 1)
+    assert run("info", compressed).exit_code == 0  # What is on a disk has an end.
+    os.mkfifo(pipe := tmp_path / "pipe")
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    result = run("info", pipe)
+    writer.join()
+    assert result.exit_code == 8
+    assert "larger than the limit" in error_line(result)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from codec_cli.target import Target
     from codec_cli.zoo import ModelInfo
 
-__all__ = ["SUFFIX", "Compress", "Decompress", "is_image", "read_compressed"]
+__all__ = ["SUFFIX", "Compress", "Decompress", "is_image", "read_compressed", "size_limit"]
 
 SUFFIX = ".bin"
 """What compressed files are called."""
@@ -310,6 +310,11 @@ class Decompress(Verb):
 
     def _suffix(self, suffix: str) -> str:
         return f".{self.format}" if self.format else suffix.lower() or ".png"
+
+
+def size_limit(max_pixels: int) -> int:
+    """Bytes that no file and no archive of so many pixels reaches."""
+    return 8 * max_pixels + (64 << 20)
 
 
 def read_compressed(path: Path, limit: int | None, peek: Callable[[bytes], object]) -> bytes:

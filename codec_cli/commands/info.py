@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ SHOWN_NAMES = 5
 def command(ctx: click.Context, files: tuple[str, ...], models_dir: Path | None, json: bool) -> None:
     """Tell what compressed files are.
 
-    FILES are files that `codec compress` or `codec pack` wrote, or - for standard input. Shows the size,
+    FILES are files that `codec compress` or `codec pack` wrote, or - for standard input (up to 2.2 GB).
+    Shows the size,
     the kind of image, the model and quality it was compressed with, bits per pixel, and how many bytes
     each part takes, of archives also how many images there are and their names, and checks the checksum.
     Nothing is decoded, and the model need not be installed.
@@ -68,13 +70,19 @@ def _inspect(zoo: Zoo, name: str) -> tuple[dict[str, Any], int]:
         CodecError: Not even the header can be read.
     """
     from codec_cli import archive, container
-    from codec_cli.commands._verbs import read_compressed
+    from codec_cli.commands._plan import STREAM
+    from codec_cli.commands._verbs import read_compressed, size_limit
     from codec_cli.errors import FormatError, ModelError
 
     def peek(start: bytes) -> tuple[container.Header, int | None]:
         return archive.peek(start) if archive.is_archive(start) else (container.peek(start), None)
 
-    data = sys.stdin.buffer.read() if name == "-" else read_compressed(Path(name), None, peek)
+    limit = size_limit(options.DEFAULT_MAX_PIXELS)
+    if name == STREAM:
+        data = _read_stream(limit, peek)
+    else:
+        # What is on a disk has an end.
+        data = read_compressed(Path(name), None if Path(name).is_file() else limit, peek)
     header, count = peek(data)
     info: ModelInfo | None
     try:
@@ -119,6 +127,28 @@ def _inspect(zoo: Zoo, name: str) -> tuple[dict[str, Any], int]:
     if count is not None:
         facts |= {"images": count, "bytes_per_image": round(len(data) / count, 4), "names": names}
     return facts, code
+
+
+def _read_stream(limit: int, peek: Callable[[bytes], object]) -> bytes:
+    """All of standard input, which may have no end.
+
+    Args:
+        limit: The most bytes to accept.
+        peek: Raises FormatError for beginnings that are none of ours.
+
+    Raises:
+        FormatError: It is none of ours; little of it was read.
+        LimitError: There are more than ``limit`` bytes.
+    """
+    from codec_cli.archive import HEADER_MAX_SIZE
+    from codec_cli.errors import LimitError
+
+    data = sys.stdin.buffer.read(HEADER_MAX_SIZE)
+    peek(data)
+    data += sys.stdin.buffer.read(limit + 1 - len(data))
+    if len(data) > limit:
+        raise LimitError(f"larger than the limit of {limit} bytes; name the file instead")
+    return data
 
 
 def _text(facts: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ def command(
     """
     from codec_cli.archive import peek
     from codec_cli.codec import Codec
-    from codec_cli.commands._verbs import read_compressed
+    from codec_cli.commands._verbs import read_compressed, size_limit
     from codec_cli.errors import CodecError, OutputError
     from codec_cli.files import write_atomic
     from codec_cli.images import Picture, save_picture
@@ -71,7 +71,7 @@ def command(
     start = time.perf_counter()
     try:
         # No archive within the limit has so many bytes.
-        data = read_compressed(Path(archive), 8 * max_pixels + (64 << 20), peek)
+        data = read_compressed(Path(archive), size_limit(max_pixels), peek)
         codec = Codec(models_dir=models_dir, threads=threads)
         unpacker = Unpacker(data, codec, max_pixels=max_pixels)
         chosen = [unpacker.find(name) for name in dict.fromkeys(only)] if only else range(len(unpacker))

@@ -176,6 +176,7 @@ class _Verify:
 
     def _checked(self, task: _Task) -> Checked:
         from codec_cli.codec import Codec
+        from codec_cli.commands._verbs import size_limit
         from codec_cli.errors import FormatError
         from codec_cli.files import read_bytes
         from codec_cli.images import input_suffixes
@@ -185,8 +186,7 @@ class _Verify:
             raise FormatError(task.fault)
         if self._codec is None:
             self._codec = Codec(models_dir=self.models_dir, threads=self.threads)
-        # No file or archive of so many pixels has more bytes.
-        data = read_bytes(task.path, 8 * self.max_pixels + (64 << 20), FormatError)
+        data = read_bytes(task.path, size_limit(self.max_pixels), FormatError)
         if self.against is None:
             return check(self._codec, data, decode=self.decode, max_pixels=self.max_pixels)
         original = original_of(task.path, task.below, self.against, input_suffixes())
