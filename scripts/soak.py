@@ -1,12 +1,16 @@
 """Compresses many small images and watches memory and throughput of directory runs.
 
     python scripts/soak.py --files 10000              # once with one process, once with two
-    python scripts/soak.py --minutes 30 --jobs 2      # the same files over and over, for half an hour
+    python scripts/soak.py --minutes 30 --jobs 2      # one run of half an hour
 
 Prints a table for each run: every few seconds the files done, files per second, and the resident memory of
-the command's process and of all its processes together. After that: the growth of memory from the first
-quarter of the run to its last quarter (medians), and throughput against one process with one thread times
-the number of processes. Exits with 1 if memory grew by more than 5 % or that ratio is below 0.85.
+the command's process and of all its processes together. After that: the growth of memory from the second
+tenth of the run (in the first, things are loaded) to its last tenth (means), and throughput against one
+process with one thread times the number of processes. Exits with 1 if memory grew by more than 5 % or that
+ratio is below 0.85.
+
+With --minutes the command is started once and interrupted when they are over, so that it has no chance to
+forget. It gets as many names as it could possibly need: hard links to the images.
 
 Reads ``/proc``, so it needs Linux. Other programs on the machine make the ratio smaller; the processor time
 per file, which they change less, is printed too.
@@ -15,8 +19,10 @@ per file, which they change less, is printed too.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +36,8 @@ from PIL import Image
 
 GROWTH = 0.05
 RATIO = 0.85
+FASTEST = 100
+"""Files per second that no process is expected to do."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -57,11 +65,13 @@ class Run:
 
     Attributes:
         jobs: Processes.
+        files: Files done.
         samples: In the order of time, from when the first file was done.
         processor: Processor seconds of all processes that have ended.
     """
 
     jobs: int
+    files: int
     samples: list[Sample]
     processor: float
 
@@ -73,10 +83,10 @@ class Run:
 
     @property
     def growth(self) -> float:
-        """Of all memory, from the first quarter to the last, as a fraction."""
+        """Of all memory, from the second tenth to the last, as a fraction."""
         totals = [sample.total for sample in self.samples]
-        quarter = max(1, len(totals) // 4)
-        return statistics.median(totals[-quarter:]) / statistics.median(totals[:quarter]) - 1
+        tenth = max(1, len(totals) // 10)
+        return statistics.mean(totals[-tenth:]) / statistics.mean(totals[tenth : 2 * tenth]) - 1
 
 
 def make_images(folder: Path, count: int, side: int) -> None:
@@ -90,6 +100,18 @@ def make_images(folder: Path, count: int, side: int) -> None:
         path = folder / f"{index // 1000:03}" / f"{index:06}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.clip(piece, 0, 255).astype(np.uint8)).save(path, compress_level=1)
+
+
+def link_images(images: Path, folder: Path, count: int) -> int:
+    """Makes at least ``count`` names for some images: hard links, in copies of their folder; how many."""
+    paths = sorted(images.rglob("*.png"))
+    copies = math.ceil(count / len(paths))
+    for copy in range(copies):
+        for path in paths:
+            link = folder / f"{copy:05}" / path.relative_to(images)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(path)
+    return copies * len(paths)
 
 
 def processes(root: int) -> list[int]:
@@ -116,36 +138,49 @@ def resident(process: int) -> int:
         return 0
 
 
-def watch(folder: Path, count: int, jobs: int, every: float, stop: float, model: str) -> Run:
-    """Compresses the folder of images once, or again and again until ``stop`` seconds have passed."""
-    images, manifest = folder / "images", folder / "manifest.jsonl"
-    begun = time.perf_counter()
-    before = os.times()
-    samples: list[Sample] = []
-    done, again = 0, True
+def watch(images: Path, count: int, jobs: int, every: float, stop: float, model: str) -> Run:
+    """Runs the command once.
+
+    Args:
+        images: Folder of images. The outputs go beside it, and are removed afterwards.
+        count: How many images there are.
+        jobs: Processes.
+        every: Seconds between samples.
+        stop: Seconds from the first file on after which it is interrupted; 0 for never.
+        model: What compresses.
+    """
+    out, manifest = images.with_name("out"), images.with_name("manifest.jsonl")
+    command = [sys.executable, "-m", "codec_cli", "compress", str(images), str(out), "--model", model]
+    command += ["--quiet", "--jobs", str(jobs), "--threads", "1", "--manifest", str(manifest), "--force"]
     print(f"\n--jobs {jobs}\n{'s':>7} {'files':>8} {'files/s':>8} {'main MB':>8} {'all MB':>8}")
-    while again:
-        shutil.rmtree(folder / "out", ignore_errors=True)
-        manifest.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "codec_cli", "compress", images, folder / "out", "--model", model]
-        command += ["--quiet", "--jobs", str(jobs), "--threads", "1", "--manifest", manifest]
-        process = subprocess.Popen(command)
+    before, begun = os.times(), time.perf_counter()
+    samples: list[Sample] = []
+    files, first, interrupted = 0, math.inf, False
+    manifest.write_bytes(b"")
+    with subprocess.Popen(command) as process, manifest.open("rb") as lines:
         while process.poll() is None:
             time.sleep(every)
-            files = done + (manifest.read_bytes().count(b"\n") if manifest.exists() else 0)
+            files += lines.read().count(b"\n")
+            now = time.perf_counter() - begun
             main, *others = map(resident, processes(process.pid))
-            if done < files < done + count and main:  # Not while it starts or ends.
-                samples.append(Sample(time.perf_counter() - begun, files, main, main + sum(others)))
+            if 0 < files < count and main and not interrupted:  # Not while it starts or ends.
+                samples.append(Sample(now, files, main, main + sum(others)))
                 show(samples)
-            if stop and time.perf_counter() - begun > stop:
-                process.terminate()
-        done += manifest.read_bytes().count(b"\n")
-        again = time.perf_counter() - begun < stop
-        if process.returncode not in (0, -15, 143):
-            raise SystemExit(f"codec ended with {process.returncode}")
+            first = min(first, now) if files else first
+            if stop and now - first > stop and not interrupted:
+                interrupted = True
+                process.send_signal(signal.SIGINT)
+        files += lines.read().count(b"\n")
     after = os.times()
+    shutil.rmtree(out)
+    if process.returncode != (130 if interrupted else 0):
+        raise SystemExit(f"codec ended with {process.returncode}")
+    if stop and not interrupted:
+        raise SystemExit(f"all {count} files were done before {stop:.0f} s were over: give a larger --side")
+    if len(samples) < 3:
+        raise SystemExit("too few samples: give more --files, or less for --every")
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    return Run(jobs, samples, used)
+    return Run(jobs, files, samples, used)
 
 
 def show(samples: list[Sample]) -> None:
@@ -167,7 +202,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=10_000, help="images to make (%(default)s)")
     parser.add_argument("--side", type=int, default=64, help="of an image, in pixels (%(default)s)")
     parser.add_argument("--jobs", type=int, action="append", help="processes; repeatable (1 and 2)")
-    parser.add_argument("--minutes", type=float, default=0, help="go on for so long, in each run (0: once)")
+    parser.add_argument("--minutes", type=float, default=0, help="of each run (0: until all files are done)")
     parser.add_argument("--every", type=float, default=5, help="seconds between samples (%(default)s)")
     parser.add_argument("--model", default="photo", help="(%(default)s)")
     options = parser.parse_args()
@@ -175,11 +210,20 @@ def main() -> int:
         folder = Path(name)
         print(f"making {options.files} images of {options.side}x{options.side}", flush=True)
         make_images(folder / "images", options.files, options.side)
-        runs = [
-            watch(folder, options.files, jobs, options.every, options.minutes * 60, options.model)
-            for jobs in options.jobs or [1, 2]
-        ]
+        runs = [soak(folder, jobs, options) for jobs in options.jobs or [1, 2]]
     return judge(runs)
+
+
+def soak(folder: Path, jobs: int, options: argparse.Namespace) -> Run:
+    """One run over the images in a folder: once, or for some minutes."""
+    images, stop = folder / "images", 60 * options.minutes
+    if not stop:
+        return watch(images, options.files, jobs, options.every, 0, options.model)
+    many = folder / "many"
+    count = link_images(images, many, math.ceil(stop * jobs * FASTEST))
+    run = watch(many, count, jobs, options.every, stop, options.model)
+    shutil.rmtree(many)
+    return run
 
 
 def judge(runs: list[Run]) -> int:
@@ -190,8 +234,8 @@ def judge(runs: list[Run]) -> int:
     for run in runs:
         last = run.samples[-1]
         line = (
-            f"--jobs {run.jobs}: {last.files} files, {run.throughput:.1f} files/s, "
-            f"{1000 * run.processor / last.files:.1f} ms of processor time a file, "
+            f"--jobs {run.jobs}: {run.files} files, {run.throughput:.1f} files/s, "
+            f"{1000 * run.processor / run.files:.1f} ms of processor time a file, "
             f"memory {last.total / 1e6:.0f} MB, growth {100 * run.growth:+.1f} %"
         )
         bad |= run.growth > GROWTH
