@@ -34,10 +34,9 @@ def command(ctx: click.Context, files: tuple[str, ...], models_dir: Path | None,
     """Tell what compressed files are.
 
     FILES are files that `codec compress` or `codec pack` wrote, or - for standard input (up to 2.2 GB).
-    Shows the size,
-    the kind of image, the model and quality it was compressed with, bits per pixel, and how many bytes
-    each part takes, of archives also how many images there are and their names, and checks the checksum.
-    Nothing is decoded, and the model need not be installed.
+    Shows the size, the kind of image, the model and quality it was compressed with, bits per pixel, and how
+    many bytes each part takes, of archives also how many images there are and their names, and checks the
+    checksum. Nothing is decoded, and the model need not be installed.
     """
     from codec_cli.errors import CodecError
     from codec_cli.report import describe, exit_code, json_text, named
