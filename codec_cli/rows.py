@@ -22,6 +22,7 @@ from PIL import Image
 from codec_cli.container import Metadata
 from codec_cli.errors import ImageError
 from codec_cli.images import FRAMES_NOTE, REDUCED_NOTE, has_frames, opened_image
+from codec_cli.memory import return_freed_memory
 from codec_cli.metadata import ORIENTATION, kept_exif, kept_icc
 from codec_cli.spool import turned
 from codec_cli.tiles import StreamSource
@@ -156,6 +157,7 @@ def open_rows(
             if not samples.fit(_open_vips(source, name)):
                 return None
             read = lambda: _vips_bands(source, name, samples)  # noqa: E731
+    return_freed_memory()
     if orientation in (5, 6, 7, 8):
         height, width = width, height
     rows = band_rows(width, samples.channels)

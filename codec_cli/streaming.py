@@ -12,6 +12,7 @@ from codec_cli.alpha import check_alpha, decode_alpha
 from codec_cli.container import Container
 from codec_cli.decoding import Region
 from codec_cli.errors import FormatError, ImageError
+from codec_cli.memory import return_freed_memory
 from codec_cli.rows import RowPicture, band_rows, open_rows
 from codec_cli.tiles import ArraySource, Source, StreamSource
 from codec_cli.transforms import Pixels
@@ -33,6 +34,7 @@ class RowFile:
     """
 
     def __init__(self, codec: Codec, parsed: Container, name: str, region: Region | None = None) -> None:
+        return_freed_memory()
         self._parsed, self._name = parsed, name
         self._region = region or Region.whole(parsed.header)
         self._tiles = codec.tiles(parsed.header, parsed.tiles)

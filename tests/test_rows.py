@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from codec_cli import images, rows, writing
 from codec_cli.errors import CodecError, ImageError, LimitError, OutputError
 from codec_cli.images import load_picture
+from codec_cli.memory import return_freed_memory
 from codec_cli.rows import open_rows
 from codec_cli.spool import Spool, turned
 from codec_cli.tiles import StreamSource
@@ -285,6 +286,12 @@ def test_png_of_bytes(channels):
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
         assert not image.info
+
+
+def test_memory_of_other_c_libraries(monkeypatch):
+    """Where there is no such setting, nothing happens."""
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    return_freed_memory()
 
 
 class TestSpool:
