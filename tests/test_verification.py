@@ -8,7 +8,7 @@ import pytest
 from helpers import CONTEXT, LEVELS, codec_of, copy_model, info_of, rewrite, texture
 from PIL import Image
 
-from codec_cli.errors import FormatError
+from codec_cli.errors import FormatError, ModelError
 from codec_cli.images import Picture
 from codec_cli.verification import (
     FAR,
@@ -149,7 +149,6 @@ def test_what_cards_promise():
         [3],
         [{"level": 1}],
         [{"level": 1, "psnr_rgb_db": "x"}],
-        [{"level": 1, "psnr_rgb_db": math.inf}],
     ],
     ids=repr,
 )
@@ -157,3 +156,11 @@ def test_cards_without_promises(tmp_path, rows):
     folder = copy_model(tmp_path / "mine-1")
     rewrite(folder, facts={"validation": rows})
     assert read_info(folder).promised(1) is None
+
+
+def test_a_card_of_infinite_quality_is_refused(tmp_path):
+    """JSON has no infinity."""
+    folder = copy_model(tmp_path / "mine-1")
+    rewrite(folder, facts={"validation": [{"level": 1, "psnr_rgb_db": math.inf}]})
+    with pytest.raises(ModelError):
+        read_info(folder)
