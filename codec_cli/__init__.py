@@ -8,9 +8,7 @@ The public Python API is small and loads lazily, so that ``codec --help`` starts
 
 from __future__ import annotations
 
-TYPE_CHECKING = (
-    False  # As type checkers know it; `typing` takes a while, during which Ctrl-C would show a traceback.
-)
+TYPE_CHECKING = False  # Not from `typing`: while that is imported, Ctrl-C would show a traceback.
 __version__ = "0.1.0"
 __all__ = ["Codec", "CodecError", "__version__"]
 

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from codec_cli import modern
 from codec_cli.colour import to_rgb
+from codec_cli.contents import check_first, dropped
 from codec_cli.errors import CodecError, ImageError, LimitError, OutputError
 from codec_cli.metadata import (
     FACTS,
@@ -33,7 +34,6 @@ from codec_cli.metadata import (
 __all__ = [
     "OUTPUT_SUFFIXES",
     "Picture",
-    "has_frames",
     "input_suffixes",
     "load_picture",
     "opened_image",
@@ -64,7 +64,6 @@ _WRITERS = {
 OUTPUT_SUFFIXES = tuple(_WRITERS)
 _NO_ALPHA = ("JPEG", "BMP", "PPM")
 _NO_METADATA = ("BMP", "PPM")
-FRAMES_NOTE = "only the first of several frames is kept"
 REDUCED_NOTE = "16-bit input reduced to 8 bits"
 
 # Tried first: Image.preinit() registers these, and importing the other plugins takes a while.
@@ -309,6 +308,8 @@ def _identify(stream: IO[bytes], name: str, max_pixels: int, formats: tuple[str,
     Image.preinit()
     if stream.seek(0, os.SEEK_END) == 0:
         raise ValueError("the file is empty")
+    stream.seek(0)
+    start = stream.read(16)
     facts = modern.read_facts(stream)
     if facts and any(facts.size):
         _check_size(facts.size, name, max_pixels)
@@ -321,9 +322,13 @@ def _identify(stream: IO[bytes], name: str, max_pixels: int, formats: tuple[str,
     if facts:
         image.info[FACTS] = facts
     tags = getattr(image, "tag_v2", {})
-    if tags.get(284) == 2 and max(tags.get(258, (1,))) > 8:
-        image.close()  # Pillow would take bytes for samples.
-        raise ValueError("more than 8 bits in separate planes are not supported; convert it to PNG")
+    try:
+        check_first(image, start)
+        if tags.get(284) == 2 and max(tags.get(258, (1,))) > 8:  # Pillow would take bytes for samples.
+            raise ValueError("more than 8 bits in separate planes are not supported; convert it to PNG")
+    except ValueError:
+        image.close()
+        raise
     return image
 
 
@@ -344,9 +349,7 @@ def _identify_rare(stream: IO[bytes], facts: modern.Facts | None) -> Image.Image
 
 
 def _read(image: Image.Image, name: str, max_pixels: int, keep_metadata: bool) -> Picture:
-    notes: list[str] = []
-    if has_frames(image):
-        notes.append(FRAMES_NOTE)
+    notes = dropped(image)
     layout = repr((getattr(image, "tile", None) or [])[:4])  # Gone once the pixels are there.
     image.load()
     _check_size(image.size, name, max_pixels)  # An icon's or animation's true size may appear only now.
@@ -377,16 +380,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory"
     return printable(str(error))[:200] or type(error).__name__
-
-
-def has_frames(image: Image.Image) -> bool:
-    """Whether an image file holds more than one picture."""
-    if image.format == "PSD":
-        return False  # Its "frames" are layers; what we load is their composite.
-    try:
-        return bool(getattr(image, "is_animated", False))
-    except Exception:  # Damage after the first frame doesn't concern us.
-        return False
 
 
 def _samples(image: Image.Image, layout: str, notes: list[str]) -> tuple[Array, Array | None]:

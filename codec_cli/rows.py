@@ -20,8 +20,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from codec_cli.container import Metadata
+from codec_cli.contents import dropped
 from codec_cli.errors import ImageError
-from codec_cli.images import FRAMES_NOTE, REDUCED_NOTE, has_frames, opened_image
+from codec_cli.images import REDUCED_NOTE, opened_image
 from codec_cli.memory import return_freed_memory
 from codec_cli.metadata import ORIENTATION, kept_exif, kept_icc
 from codec_cli.spool import turned
@@ -140,7 +141,7 @@ def open_rows(
         samples = _samples_of(image)
         if samples is None or (image.format != "PPM" and not have_vips()):
             return None
-        notes = [FRAMES_NOTE] * has_frames(image) + [REDUCED_NOTE] * samples.wide
+        notes = dropped(image) + [REDUCED_NOTE] * samples.wide
         if image.format == "PNG" and not _take_late_exif(image):
             return None
         orientation = _orientation(image)

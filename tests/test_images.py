@@ -174,7 +174,11 @@ def test_palette():
 )
 def test_other_formats(kind):
     square = np.kron(RGB[:4, :4], np.ones((8, 8, 1), np.uint8))  # An icon is square, and 16 wide or more.
-    options = {"WEBP": {"lossless": True}, "GIF": {"palette": Image.Palette.ADAPTIVE}}.get(kind, {})
+    options = {
+        "WEBP": {"lossless": True},
+        "GIF": {"palette": Image.Palette.ADAPTIVE},
+        "ICO": {"sizes": [(32, 32)]},
+    }.get(kind, {})
     image = Image.fromarray(square)
     picture = load(encoded(image.quantize(16) if kind == "GIF" else image, kind, **options))
     assert picture.pixels.shape == square.shape

@@ -11,6 +11,8 @@ from input_helpers import (
     parametrize,
 )
 
+from codec_cli.contents import LAYERS_NOTE, SIZES_NOTE
+
 
 def _row(name, commands, suffix, **options):
     return Row(name, commands, suffix=suffix, **options)
@@ -73,12 +75,20 @@ ROWS = [
     ),
     _row("ico", "ppmtowinicon sixteen.ppm > {out}", ".ico", alpha=True),
     _row("ico-alpha", "magick colour-alpha.pam {out}", ".ico", alpha=True),
+    _row(
+        "ico-sizes",
+        "magick colour.ppm -resize 16x16! small.png\nmagick colour.ppm small.png {out}",
+        ".ico",
+        alpha=True,
+        warnings=(SIZES_NOTE,),
+    ),
     _row("tga", "pamtotga -rgb -norle colour.ppm > {out}", ".tga", reader="tgatoppm {out}"),
     _row("tga-rle", "pamtotga -rgb colour.ppm > {out}", ".tga", reader="tgatoppm {out}"),
     _row("tga-palette", "pamtotga -cmap sixteen.ppm > {out}", ".tga", reader="tgatoppm {out}"),
     _row("tga-gray", "pamtotga -mono gray.pgm > {out}", ".tga", channels=1, reader="tgatoppm {out}"),
     _row("psd", "magick colour.ppm {out}", ".psd"),
     _row("psd-gray", "magick gray.pgm {out}", ".psd", channels=1),
+    _row("psd-layers", "magick colour.ppm ( red.ppm gray.pgm ) {out}", ".psd", warnings=(LAYERS_NOTE,)),
     # Not read by ImageMagick 6 itself as it was written: compared with the source.
     _row("psd-alpha", "magick colour-alpha.pam {out}", ".psd", alpha=True, reader=PAM_ALPHA),
     _row("pcx", "ppmtopcx sixteen.ppm > {out}", ".pcx", reader="pcxtoppm {out}"),

@@ -170,6 +170,11 @@ REFUSALS = [
         "a kind of TIFF that Pillow does not read; convert it to PNG",
     ),
     _refused(
+        "preview",
+        "ppm2tiff -c none colour.ppm {out}\ntiffset -s 254 1 {out}",
+        "only a preview can be read of this raw photo or pyramid; convert it to PNG or TIFF",
+    ),
+    _refused(
         "truncated", "ppm2tiff -c none colour.ppm a.tif\nhead -c 3000 a.tif > {out}", "not an image that can"
     ),
 ]

@@ -133,13 +133,15 @@ class Compress(Verb):
     def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
         """See :class:`Verb`: by the rules of ``--verify``."""
         from codec_cli.codec import Codec
+        from codec_cli.keeping import unkept
 
         codec = self._codec or Codec(self.model, models_dir=self.models_dir, threads=self.threads)
         picture = self._picture(source, name)
         height, width = _shape(picture)[:2]
         data = read_bytes(written, error=FormatError)
         done = self._checked(codec, picture, data, Converted(data, width, height, picture.warnings))
-        return Proof(done.warnings, done.psnr)
+        losses = unkept(source, name, self.max_pixels, strip=not self.keep_metadata)
+        return Proof((*done.warnings, *losses), done.psnr)
 
     def _picture(self, source: Path | bytes, name: str) -> Picture | RowPicture:
         """The input, read by rows if it is large and that is possible."""
