@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["FRAMES_NOTE", "check_first", "dropped", "has_frames"]
+__all__ = ["FRAMES_NOTE", "check_first", "dropped"]
 
 FRAMES_NOTE = "only the first of several frames is kept"
 LAYERS_NOTE = "layers dropped: only the flat picture is kept"
@@ -18,16 +18,6 @@ SIZES_NOTE = "only the largest of several sizes is kept"
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _PHOTOMETRIC = 254, 255, 262
 _SUB_IFDS, _EXTRA_SAMPLES, _IMAGE_SOURCE_DATA = 330, 338, 37724
 _REDUCED, _OLD_REDUCED, _CMYK = 1, 2, 5
-
-
-def has_frames(image: Image.Image) -> bool:
-    """Whether an image file holds more than one picture."""
-    if image.format == "PSD":
-        return False  # Its "frames" are layers; what we load is their composite.
-    try:
-        return bool(getattr(image, "is_animated", False))
-    except Exception:  # Damage after the first frame doesn't concern us.
-        return False
 
 
 def check_first(image: Image.Image, start: bytes) -> None:
@@ -50,7 +40,7 @@ def check_first(image: Image.Image, start: bytes) -> None:
 def dropped(image: Image.Image) -> list[str]:
     """What of an image's content is not read: a line for each kind, for warnings."""
     tags: Any = getattr(image, "tag_v2", {})
-    notes = [FRAMES_NOTE] * has_frames(image)
+    notes = [FRAMES_NOTE] * _has_frames(image)
     if _IMAGE_SOURCE_DATA in tags or _has_layers(image):
         notes.append(LAYERS_NOTE)
     extra = tags.get(_EXTRA_SAMPLES, ())
@@ -62,6 +52,16 @@ def dropped(image: Image.Image) -> list[str]:
     if len(set(image.info.get("sizes", ()))) > 1:
         notes.append(SIZES_NOTE)
     return notes
+
+
+def _has_frames(image: Image.Image) -> bool:
+    """Whether an image file holds more than one picture."""
+    if image.format == "PSD":
+        return False  # Its "frames" are layers; what we load is their composite.
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # Damage after the first frame doesn't concern us.
+        return False
 
 
 def _has_layers(image: Image.Image) -> bool:

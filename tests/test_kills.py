@@ -24,6 +24,13 @@ KINDS = (
     "decompress --delete-source",
     "compress --jobs 2",
 )
+# These run over files that exist.
+OVERWRITING = ("compress --force", "decompress --force --preserve")
+
+
+def old(name):
+    """What is in the place of an output before it is overwritten."""
+    return b"old content of " + name.encode()
 
 
 class Crime:
@@ -31,7 +38,7 @@ class Crime:
 
     Args:
         folder: To work in.
-        kind: One of :data:`KINDS`.
+        kind: One of :data:`KINDS` or :data:`OVERWRITING`.
         pictures: Content of the images by name.
         packed: Content of the compressed files by name.
         unpacked: Content of the images that these decompress to, by name.
@@ -54,15 +61,20 @@ class Crime:
         self.restart()
 
     def restart(self):
-        """All sources again, and no outputs."""
+        """All sources again, and no outputs, or old ones."""
         for folder in (self.inputs, self.outputs):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         for name, data in self.sources.items():
             (self.inputs / name).write_bytes(data)
         # Sources that are older than all outputs, however coarse the clock.
-        for path in self.inputs.iterdir():
-            os.utime(path, (1, 1))
+        for index, path in enumerate(self.inputs.iterdir()):
+            os.utime(path, (1 + index, 1 + index))
+            path.chmod((0o444, 0o640)[index % 2])
+        if "--force" in self.kind:
+            for name in self.results:
+                (self.outputs / name).write_bytes(old(name))
+                os.utime(self.outputs / name, (0, 0))
         self.manifest.unlink(missing_ok=True)
 
     def run(self, kill):
@@ -101,8 +113,14 @@ class Crime:
         self.most = max(self.most, len(temporary))
         for name in temporary:
             del made[name]
+        if "--force" in self.kind:
+            assert made.keys() == self.results.keys(), "an old output is lost"
         for name, data in made.items():
+            if "--force" in self.kind and data == old(name):
+                continue
             assert data == self.results[name], f"{name} is not whole"
+            if "--preserve" in self.kind:
+                self.look_at_facts(name)
         for name, data in here.items():
             assert data == self.sources[name], f"{name} was touched"
         missing = {name.partition(".")[0] for name in self.sources.keys() - here.keys()}
@@ -115,6 +133,12 @@ class Crime:
             for line in self.manifest.read_bytes().splitlines():
                 json.loads(line)
         return made
+
+    def look_at_facts(self, name):
+        """Checks that an output that has its name has its source's times and permissions, too."""
+        (source,) = self.inputs.glob(f"{name.partition('.')[0]}.*")
+        facts, expected = (self.outputs / name).stat(), source.stat()
+        assert (facts.st_mtime_ns, facts.st_mode) == (expected.st_mtime_ns, expected.st_mode)
 
     def commit(self, kills):
         """Kills so many runs."""
@@ -150,9 +174,9 @@ def files(run, write_photo, tmp_path):
     return [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
 
 
-def murder(tmp_path, files, kills):
+def murder(tmp_path, files, kills, kinds=KINDS):
     """Kills so many runs of each kind, two at a time."""
-    crimes = [Crime(tmp_path / str(seed), kind, *files, seed) for seed, kind in enumerate(KINDS)]
+    crimes = [Crime(tmp_path / str(seed), kind, *files, seed) for seed, kind in enumerate(kinds)]
     waiting, failures = list(crimes), []
 
     def work():
@@ -174,7 +198,7 @@ def murder(tmp_path, files, kills):
             f"{crime.kind}: {crime.kills} kills, {crime.rounds} times through; "
             f"{crime.left} left a temporary file, {crime.most} at most"
         )
-    assert [crime.kills for crime in crimes] == [kills] * len(KINDS)
+    assert [crime.kills for crime in crimes] == [kills] * len(kinds)
     return crimes
 
 
@@ -182,8 +206,18 @@ def test_twenty_kills(environment, tmp_path, files):
     murder(tmp_path, files, 20 // len(KINDS))
 
 
+def test_ten_kills_over_existing_outputs(environment, tmp_path, files):
+    murder(tmp_path, files, 10 // len(OVERWRITING), OVERWRITING)
+
+
 @pytest.mark.slow
 def test_five_hundred_kills(environment, tmp_path, files):
     crimes = murder(tmp_path, files, 100)
     # Otherwise none of them came at a bad moment, and nothing was tested.
+    assert all(crime.left for crime in crimes)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_over_existing_outputs(environment, tmp_path, files):
+    crimes = murder(tmp_path, files, 100, OVERWRITING)
     assert all(crime.left for crime in crimes)
