@@ -16,7 +16,7 @@ STDOUT = "-"
     "sample",
     epilog=options.examples(
         "codec sample photo                     # writes samples.png",
-        "codec sample models/mnist-1 -n 100 --columns 10 --scale 2 -o digits.png",
+        "codec sample mnist -n 100 --columns 10 --scale 2 -o digits.png",
         "codec sample photo -q 10 --seed 7 -o - > drawn.png",
     ),
 )
