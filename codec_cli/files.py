@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
 import os
@@ -157,7 +158,12 @@ def make_folder(folder: Path) -> None:
     missing = list(itertools.takewhile(lambda place: not place.is_dir(), (folder, *folder.parents)))
     # One by one: of a folder that another process made, all above it are on the disk.
     for place in reversed(missing):
-        place.mkdir(exist_ok=True)
+        try:
+            place.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            if place == folder:
+                raise
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place)) from error
         _sync_folder(place.parent)
     if not missing:
         _sync_parent_once(folder)

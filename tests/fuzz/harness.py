@@ -335,8 +335,8 @@ class _Watch:
             # headers) looks for the line it is about in "<string>".
             if path in (None, os.devnull, "<string>") or path.startswith(cls.roots):
                 return
-        elif not event.startswith(FORBIDDEN):
-            return
+        elif not event.startswith(FORBIDDEN) or (event, args) == ("ctypes.dlopen", (None,)):
+            return  # dlopen(None) is this process itself: it loads nothing (codec_cli/memory.py).
         cls.seen = cls.seen or f"{event}{args!r:.300}"
 
 
