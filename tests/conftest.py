@@ -14,11 +14,14 @@ from hypothesis import settings
 from PIL import Image
 
 from codec_cli.main import cli
+from codec_cli.rows import have_vips
 
 ROOT = Path(__file__).parents[1]
 # Before click 8.2, standard error had to be asked for.
 SEPARATE = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 MODELS = ROOT / "tests" / "data" / "models"
+
+needs_vips = pytest.mark.skipif(not have_vips(), reason="pyvips (the extra `large`) is not installed")
 
 # How long an example takes says more about the machine than about us.
 settings.register_profile("codec", deadline=None)

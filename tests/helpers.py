@@ -10,12 +10,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from codec_cli.codec import Codec
 from codec_cli.container import parse
 from codec_cli.loading import load_entropy_model
-from codec_cli.rows import have_vips
 from codec_cli.zoo import TABLES, ModelInfo, fingerprint, read_info
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +26,6 @@ CHANNELS = 24  # of the latents
 MANY_PIXELS = 1 << 28
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
-needs_vips = pytest.mark.skipif(not have_vips(), reason="pyvips (the extra `large`) is not installed")
 
 
 @functools.cache

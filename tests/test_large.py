@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from conftest import error_line
-from helpers import CONTEXT, KINDS, MANY_PIXELS, MODELS, ROOT, codec_of, needs_vips, texture
+from conftest import error_line, needs_vips
+from helpers import CONTEXT, KINDS, MANY_PIXELS, MODELS, ROOT, codec_of, texture
 from PIL import Image
 
 from codec_cli import container, rows, streaming, verification

@@ -7,7 +7,8 @@ import zlib
 
 import numpy as np
 import pytest
-from helpers import MANY_PIXELS, needs_vips, texture
+from conftest import needs_vips
+from helpers import MANY_PIXELS, texture
 from PIL import Image, ImageCms
 
 from codec_cli import images, rows, writing
