@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 SEPARATE = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 MODELS = ROOT / "tests" / "data" / "models"
 
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 needs_vips = pytest.mark.skipif(not have_vips(), reason="pyvips (the extra `large`) is not installed")
 
 # How long an example takes says more about the machine than about us.

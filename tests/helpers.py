@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import shutil
 import zlib
 from pathlib import Path
@@ -24,8 +23,6 @@ KINDS = (CONTEXT, FACTORIZED)
 LEVELS = 7
 CHANNELS = 24  # of the latents
 MANY_PIXELS = 1 << 28
-
-needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 
 
 @functools.cache

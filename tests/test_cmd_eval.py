@@ -9,8 +9,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import MODELS, error_line
-from helpers import needs_pipes
+from conftest import MODELS, error_line, needs_pipes
 from PIL import Image
 
 from codec_cli.codec import Codec

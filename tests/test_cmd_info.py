@@ -6,8 +6,7 @@ import os
 import threading
 
 import pytest
-from conftest import error_line
-from helpers import needs_pipes
+from conftest import error_line, needs_pipes
 from PIL import Image
 
 from codec_cli import container

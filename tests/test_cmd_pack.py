@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 import pytest
-from conftest import error_line
-from helpers import FACTORIZED, codec_of, copy_model, needs_pipes, rewrite
+from conftest import error_line, needs_pipes
+from helpers import FACTORIZED, codec_of, copy_model, rewrite
 from PIL import Image
 
 from codec_cli import archive

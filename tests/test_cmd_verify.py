@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import CONTEXT, GOLDEN, MODELS, codec_of, needs_pipes, needs_vips, texture
+from conftest import needs_pipes, needs_vips
+from helpers import CONTEXT, GOLDEN, MODELS, codec_of, texture
 from make_golden import GOLDEN_ARCHIVES
 from PIL import Image
 
