@@ -83,8 +83,13 @@ figures: setup ## the README's pictures, from docs/kodak.json
 
 study: setup ## train and measure the studies of docs/STUDIES.md again (hours); MNIST=DIR, EMNIST=FILE.npz
 	$(BIN)/codec study mnist runs/study-mnist --data $(MNIST)
-	$(BIN)/codec study latents runs/study-latents --data $(MNIST)
+	$(BIN)/codec study latents runs/study-latents --data $(MNIST) --seeds 2
 	$(BIN)/codec study decoders runs/study-decoders --data $(EMNIST)
+	$(BIN)/codec train runs/digits --config digits-adversarial --data $(MNIST) $(if $(wildcard runs/digits/checkpoint.npz),--resume,)
+	$(BIN)/codec train runs/plain --config digits-adversarial --set adversarial=null --data $(MNIST) $(if $(wildcard runs/plain/checkpoint.npz),--resume,)
+	rm -rf build/networks
+	$(BIN)/codec export runs/digits build/networks/digits --format savedmodel --format keras --format tflite
+	$(BIN)/codec export runs/plain build/networks/plain --format savedmodel
 
 train-photo: setup ## train the photo model (hours); continue with RUN=... and --resume
 	$(BIN)/codec train $(RUN) --config photo --data $(PHOTOS) --validation $(VALIDATION) $(if $(wildcard $(RUN)/checkpoint.npz),--resume,)

@@ -14,21 +14,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli import container
-from codec_cli.alpha import decode_alpha, encode_alpha
+from codec_cli.bitstream import container
+from codec_cli.bitstream.quantize import nearest
 from codec_cli.decoding import Region, TileDecoder
 from codec_cli.errors import FormatError, ImageError
-from codec_cli.images import Picture
 from codec_cli.loading import Loaded
-from codec_cli.quantize import nearest
-from codec_cli.rows import RowPicture
+from codec_cli.pictures.alpha import decode_alpha, encode_alpha
+from codec_cli.pictures.images import Picture
+from codec_cli.pictures.rows import RowPicture
 from codec_cli.tiles import Grid, Source, latents_of, source_of, to_channels
 from codec_cli.transforms import Floats, Pixels, available_threads
 from codec_cli.zoo import DEFAULT_MODEL, ModelInfo, Zoo
+
+if TYPE_CHECKING:
+    from codec_cli.training.refine import Refiner
 
 Latents = Floats
 
@@ -39,7 +43,7 @@ DEFAULT_EFFORT = 5
 # photographs, is far below.
 EFFORT_STRENGTH = {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.2, 5: 0.2, 6: 0.2, 7: 0.0, 8: 0.0, 9: 0.0}
 # Gradient steps on the latents of every tile, by effort.
-EFFORT_STEPS = {7: 100, 8: 300, 9: 1000}
+EFFORT_STEPS = {7: 100, 8: 300, 9: 600}
 
 
 class Codec:
@@ -201,6 +205,15 @@ class Codec:
         """
         return self.coded(self._searched(source_of(pixels), level, effort), level, effort)
 
+    @cached_property
+    def _refiner(self) -> Refiner:
+        from codec_cli.training import require
+
+        require()
+        from codec_cli.training.refine import Refiner
+
+        return Refiner(self.info)
+
     def refined(
         self, pixels: Pixels | Source, latents: Iterable[Latents], level: int, steps: int
     ) -> Iterator[Latents]:
@@ -210,12 +223,7 @@ class Codec:
             TrainingError: TensorFlow is missing.
             ModelError: The model has no weights.
         """
-        from codec_cli.training import require
-
-        require()
-        from codec_cli.training.refine import Refiner
-
-        refiner = Refiner(self.info)
+        refiner = self._refiner
         stride, source = self.info.stride, source_of(pixels)
         grid = Grid.of(*source.shape[:2], stride)
         # A tile's latents come first, so a source of rows holds its pixels by then.

@@ -18,7 +18,7 @@ from codec_cli.tiles import Grid
 from codec_cli.transforms import TILE, Floats, Pixels, synthesise
 
 if TYPE_CHECKING:
-    from codec_cli.container import Header
+    from codec_cli.bitstream.container import Header
     from codec_cli.loading import Loaded
 
 __all__ = ["Region", "Symbols", "TileDecoder"]

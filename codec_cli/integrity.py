@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codec_cli import archive
-from codec_cli.alpha import decode_alpha
+from codec_cli.bitstream import archive
 from codec_cli.errors import CodecError, FormatError, ImageError
 from codec_cli.packing import Unpacker
+from codec_cli.pictures.alpha import decode_alpha
 
 if TYPE_CHECKING:
+    from codec_cli.bitstream.container import Header
     from codec_cli.codec import Codec
 
 __all__ = ["Checked", "check", "compare", "original_of"]
@@ -67,14 +68,19 @@ def check(codec: Codec, data: bytes, *, decode: bool, max_pixels: int) -> Checke
             pass
         if header.alpha:
             decode_alpha(parsed.metadata.alpha_png, header, "alpha plane")
+    return _one(codec, header)
+
+
+def _one(codec: Codec, header: Header) -> Checked:
+    """What is known of a file of one image that is whole."""
     return Checked(header.width, header.height, None, codec.model_for(header).name, header.level)
 
 
 def compare(codec: Codec, data: bytes, original: Path, *, max_pixels: int) -> Checked:
     """Decodes a file and compares it with the image that it was made of.
 
-    Originals that :func:`codec_cli.rows.open_rows` opens are compared by rows; of others, and of all that are
-    small, both images are held in memory.
+    Originals that :func:`codec_cli.pictures.rows.open_rows` opens are compared by rows; of others, and of all
+    that are small, both images are held in memory.
 
     Args:
         codec: Knows the models.
@@ -87,16 +93,16 @@ def compare(codec: Codec, data: bytes, original: Path, *, max_pixels: int) -> Ch
         ImageError: The original can't be read.
     """
     from codec_cli.evaluation.metrics import psnr
-    from codec_cli.images import load_picture
-    from codec_cli.rows import RowPicture, open_rows
+    from codec_cli.pictures.images import load_picture
+    from codec_cli.pictures.rows import RowPicture, open_rows
     from codec_cli.streaming import RowFile, psnr_by_rows
     from codec_cli.verification import same_alpha, shape_text
 
     if archive.is_archive(data):
         raise FormatError("an archive of several images can't be compared with one; unpack it first")
-    checked = check(codec, data, decode=False, max_pixels=max_pixels)
     name = str(original)
     parsed = codec.open(data, max_pixels)
+    checked = _one(codec, parsed.header)
     made = RowFile(codec, parsed, name)
     rows = open_rows(original, name, max_pixels, keep_metadata=False)
     source = rows or load_picture(original, name, max_pixels, keep_metadata=False)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.context import ContextModel, FactorizedModel, Layer, Network
-from codec_cli.entropy import Tables
+from codec_cli.bitstream.context import ContextModel, FactorizedModel, Layer, Network
+from codec_cli.bitstream.entropy import Tables
 from codec_cli.errors import ModelError
 from codec_cli.transforms import Floats, Session
 from codec_cli.zoo import ANALYSIS, ENCODER, SYNTHESIS, ModelInfo

@@ -112,6 +112,7 @@ def main() -> NoReturn:
 
 
 def _terminated(number: int, _: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # A second one would end what cleans up.
     sys.exit(128 + number)
 
 

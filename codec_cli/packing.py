@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli import archive, container
+from codec_cli.bitstream import archive, container
 from codec_cli.codec import DEFAULT_EFFORT, DEFAULT_MAX_PIXELS, Codec
 from codec_cli.errors import CodecError, ImageError
 from codec_cli.transforms import Pixels
@@ -73,7 +73,7 @@ class Packer:
 
         Raises:
             ImageError: There are no images.
-            ValueError: The names don't fit (see :func:`codec_cli.archive.check_names`).
+            ValueError: The names don't fit (see :func:`codec_cli.bitstream.archive.check_names`).
         """
         if self._shape is None:
             raise ImageError("an archive needs at least one image")

@@ -3,9 +3,9 @@
 Intact tiles are decoded as always. But the synthesis looks beyond a tile's edge, so pixels near a lost tile
 are not quite those of the whole file: :attr:`Salvaged.reach` says how far that goes.
 
-The opposite of :func:`codec_cli.container.parse`, which refuses a file for a single wrong bit. Version 2 of
-the format has a checksum for each tile and one for all that precedes them; version 1 has none, and a tile of
-it is trusted if the range coder gets through it (docs/FORMAT.md, 2.5 and 5.3).
+The opposite of :func:`codec_cli.bitstream.container.parse`, which refuses a file for a single wrong bit.
+Version 2 of the format has a checksum for each tile and one for all that precedes them; version 1 has none,
+and a tile of it is trusted if the range coder gets through it (docs/FORMAT.md, 2.5 and 5.3).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codec_cli import container
-from codec_cli.alpha import decode_alpha
-from codec_cli.container import Header, Metadata
+from codec_cli.bitstream import container
+from codec_cli.bitstream.container import Header, Metadata
+from codec_cli.bitstream.wire import CRC_SIZE, Reader, crc, matches
 from codec_cli.decoding import Region, Symbols, TileDecoder
 from codec_cli.errors import FormatError
-from codec_cli.images import Picture
-from codec_cli.wire import CRC_SIZE, Reader, crc, matches
+from codec_cli.pictures.alpha import decode_alpha
+from codec_cli.pictures.images import Picture
 
 if TYPE_CHECKING:
     from codec_cli.codec import Codec

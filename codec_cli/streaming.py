@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codec_cli.alpha import check_alpha, decode_alpha
-from codec_cli.container import Container
+from codec_cli.bitstream.container import Container
 from codec_cli.decoding import Region
 from codec_cli.errors import FormatError, ImageError
 from codec_cli.memory import return_freed_memory
-from codec_cli.rows import RowPicture, band_rows, open_rows
+from codec_cli.pictures.alpha import check_alpha, decode_alpha
+from codec_cli.pictures.rows import RowPicture, band_rows, open_rows
 from codec_cli.tiles import ArraySource, Source, StreamSource
 from codec_cli.transforms import Pixels
 

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from codec_cli import container
+from codec_cli.bitstream import container
 from codec_cli.codec import DEFAULT_EFFORT, EFFORT_STEPS, Codec
 from codec_cli.errors import TargetError
-from codec_cli.images import Picture
-from codec_cli.rows import RowPicture
+from codec_cli.pictures.images import Picture
+from codec_cli.pictures.rows import RowPicture
 from codec_cli.spool import Spool
 from codec_cli.streaming import ms_ssim_by_rows, psnr_by_rows
 from codec_cli.transforms import Floats

@@ -18,15 +18,15 @@ from PIL import Image
 
 from codec_cli.errors import CodecError, FormatError, ImageError
 from codec_cli.evaluation.metrics import psnr
-from codec_cli.rows import RowPicture
+from codec_cli.pictures.rows import RowPicture
 from codec_cli.streaming import RowFile, psnr_by_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from codec_cli.bitstream.container import Metadata
     from codec_cli.codec import Codec
-    from codec_cli.container import Metadata
-    from codec_cli.images import Picture
+    from codec_cli.pictures.images import Picture
 
 __all__ = [
     "ALPHA_DIFFERS",

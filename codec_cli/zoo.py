@@ -199,7 +199,7 @@ class ModelInfo:
         Raises:
             ModelError: Names what differs, or a sum that float32 would not keep exact.
         """
-        from codec_cli.context import ContextModel
+        from codec_cli.bitstream.context import ContextModel
         from codec_cli.loading import load_entropy_model
 
         for name in self.facts["files"]:

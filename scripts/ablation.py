@@ -22,7 +22,7 @@ from PIL import Image
 from codec_cli.codec import EFFORT_STEPS, Codec
 from codec_cli.evaluation.bdrate import bd_rate
 from codec_cli.evaluation.metrics import psnr
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 
 Curve = np.ndarray
 
@@ -43,7 +43,7 @@ def efforts(codec: Codec, images: list[np.ndarray], levels: list[int], chosen: l
     """Files of several efforts, and seconds of the slow ones."""
     curves = {effort: np.zeros((len(levels), 2)) for effort in chosen}
     seconds: dict[int, list[float]] = {effort: [] for effort in chosen}
-    for image in images:
+    for count, image in enumerate(images, 1):
         latents = list(codec.latents(image))
         for i, level in enumerate(levels):
             for effort in chosen:
@@ -55,21 +55,20 @@ def efforts(codec: Codec, images: list[np.ndarray], levels: list[int], chosen: l
                 seconds[effort].append(time.perf_counter() - start)
                 bpp = 8 * len(data) / (image.shape[0] * image.shape[1])
                 curves[effort][i] += [bpp, psnr(image, codec.decode(data))]
-    for effort in chosen:
-        print(f"effort {effort}: {statistics.median(seconds[effort]):.3f} s beside the plain analysis")
-        if effort != chosen[0]:
-            report(
-                f"effort {effort} against {chosen[0]}",
-                curves[chosen[0]] / len(images),
-                curves[effort] / len(images),
-            )
+        if count < len(images) and EFFORT_STEPS.keys().isdisjoint(chosen):
+            continue  # What takes hours shows how it is going on.
+        print(f"after {count} images:", flush=True)
+        for effort in chosen:
+            print(f"effort {effort}: {statistics.median(seconds[effort]):.3f} s beside the plain analysis")
+            for anchor in chosen[: chosen.index(effort)]:
+                report(f"effort {effort} against {anchor}", curves[anchor] / count, curves[effort] / count)
 
 
 def coding(codec: Codec, images: list[np.ndarray], levels: list[int], data_path: str | None) -> None:
     """Bytes of the coder against bits of the float networks, and against static tables."""
     import tensorflow as tf
 
-    from codec_cli.context import FactorizedModel
+    from codec_cli.bitstream.context import FactorizedModel
     from codec_cli.training import context, data, export, lite, tables
     from codec_cli.training import levels as training_levels
     from codec_cli.training.config import Config

@@ -68,7 +68,7 @@ def process(arguments: list[str], runs: int = RUNS) -> tuple[float, float, float
 
 def write_large(path: Path, width: int, height: int, source: Path | None) -> None:
     """A PNG of any size, made of one photograph by reflection, without ever being whole in memory."""
-    from codec_cli.writing import save_rows
+    from codec_cli.pictures.writing import save_rows
 
     tall = 1024
     block = photograph(width, tall, source)

@@ -1,7 +1,8 @@
 """Draws the documents' pictures and prints the README's tables.
 
 From docs/kodak.json and the demo photograph; with ``--perceptual KODAK`` from Kodak's images instead: what
-the perceptual model keeps, invents and loses.
+the perceptual model keeps, invents and loses; with ``--triplets KODAK MODEL`` the middle of four images, at
+the rates of a model that has one rate.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ TABLE = ("factorized", "jpeg", "webp", "bpg", "mean-hyperprior", "vtm")
 RIVALS = ("jpeg", "webp", "avif", "jxl", "heic")
 # Details of Kodak's images that show what low rates do to faces, to text and to texture: left, top.
 DETAILS = {"kodim04": (190, 330), "kodim08": (530, 270), "kodim20": (210, 225), "kodim13": (60, 330)}
+# Of the images that triplets begin with, the middle.
+MIDDLES = {f"kodim{number}": (264, 176) for number in ("04", "13", "21", "24")} | {"kodim04": (136, 304)}
 DETAIL_SIZE = (240, 160)
 DETAIL_BPP = 0.23
 
@@ -110,19 +113,22 @@ def draw_panels(target: Path, rows: list[list[Panel]]) -> None:
     canvas.save(target, optimize=True)
 
 
-def draw_perceptual(target: Path, kodak: Path) -> None:
-    """Details at one rate: original, the photo model, the perceptual one, and HEIC at the same size."""
+def draw_perceptual(
+    target: Path, kodak: Path, models: tuple[str, str], details: dict[str, tuple[int, int]]
+) -> None:
+    """Details at one rate: original, two models, and HEIC at the same size."""
     heic = next(iter(others(("heic",))))
     rows = []
-    for name, (left, top) in DETAILS.items():
+    for name, (left, top) in details.items():
         original = np.asarray(Image.open(kodak / f"{name}.png").convert("RGB"))
         wanted = round(DETAIL_BPP * original.shape[0] * original.shape[1] / 8)
         shown: list[Panel] = [(name, original)]
-        for model in ("photo", "photo-perceptual"):
+        for model in models:
             codec = Codec(model)
             _, file = SizeSearch(functools.partial(codec.encode, original), range(1, 101)).nearest(wanted)
-            shown.append((f"{model}: {len(file)} bytes", codec.decode(file)))
-        _, file = SizeSearch(functools.partial(heic.encode, original), heic.scale).nearest(len(file))
+            shown.append((f"{codec.info.name}: {len(file)} bytes", codec.decode(file)))
+            wanted = len(file)
+        _, file = SizeSearch(functools.partial(heic.encode, original), heic.scale).nearest(wanted)
         shown.append((f"heic: {len(file)} bytes", heic.decode(file)))
         width, height = DETAIL_SIZE
         rows.append([(text, pixels[top : top + height, left : left + width]) for text, pixels in shown])
@@ -139,9 +145,17 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "kodak.json")
     parser.add_argument("--quality", type=int, default=25, help="of the comparison picture")
     parser.add_argument("--perceptual", type=Path, metavar="KODAK", help="draw docs/perceptual.png alone")
+    parser.add_argument(
+        "--triplets", nargs=2, metavar=("KODAK", "MODEL"), help="draw docs/triplets.png alone"
+    )
     arguments = parser.parse_args()
     if arguments.perceptual is not None:
-        draw_perceptual(ROOT / "docs" / "perceptual.png", arguments.perceptual)
+        models = ("photo", "photo-perceptual")
+        draw_perceptual(ROOT / "docs" / "perceptual.png", arguments.perceptual, models, DETAILS)
+        return
+    if arguments.triplets is not None:
+        kodak, model = arguments.triplets
+        draw_perceptual(ROOT / "docs" / "triplets.png", Path(kodak), (model, "photo-perceptual"), MIDDLES)
         return
     draw_comparison(ROOT / "docs" / "comparison.png", arguments.quality)
     report = json.loads(arguments.report.read_text())

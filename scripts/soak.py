@@ -206,6 +206,8 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=5, help="seconds between samples (%(default)s)")
     parser.add_argument("--model", default="photo", help="(%(default)s)")
     options = parser.parse_args()
+    # Background jobs of a shell are deaf to it, and what they start is, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="codec-soak-") as name:
         folder = Path(name)
         print(f"making {options.files} images of {options.side}x{options.side}", flush=True)

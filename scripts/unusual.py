@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from codec_cli import Codec
-from codec_cli.images import Picture, load_picture
+from codec_cli.pictures.images import Picture, load_picture
 from codec_cli.verification import Rivals, needs_rivals, rivals, verify, warning
 
 SIDE = 512

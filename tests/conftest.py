@@ -14,7 +14,7 @@ from hypothesis import settings
 from PIL import Image
 
 from codec_cli.main import cli
-from codec_cli.rows import have_vips
+from codec_cli.pictures.rows import have_vips
 
 ROOT = Path(__file__).parents[1]
 # Before click 8.2, standard error had to be asked for.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from codec_cli.bitstream.container import parse
 from codec_cli.codec import Codec
-from codec_cli.container import parse
 from codec_cli.loading import load_entropy_model
 from codec_cli.zoo import TABLES, ModelInfo, fingerprint, read_info
 

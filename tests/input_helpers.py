@@ -19,8 +19,8 @@ import pytest
 from helpers import texture
 from PIL import Image
 
-from codec_cli.contents import FRAMES_NOTE
-from codec_cli.images import REDUCED_NOTE, load_picture
+from codec_cli.pictures.contents import FRAMES_NOTE
+from codec_cli.pictures.images import REDUCED_NOTE, load_picture
 
 WIDTH, HEIGHT = 53, 37  # primes
 MANY = 1 << 20

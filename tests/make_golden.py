@@ -30,10 +30,10 @@ from helpers import (
     random_symbols,
 )
 
-from codec_cli import container
-from codec_cli.archive import parse
-from codec_cli.images import Picture
+from codec_cli.bitstream import container
+from codec_cli.bitstream.archive import parse
 from codec_cli.packing import pack_arrays, unpack_arrays
+from codec_cli.pictures.images import Picture
 
 INDEX = GOLDEN / "golden.json"
 # Beside the files, whose folder holds nothing but what its index names.

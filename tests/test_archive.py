@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 from make_golden import ARCHIVES, GOLDEN_ARCHIVES, file_of_image
 from PIL import Image
 
-from codec_cli import Codec, archive, container
-from codec_cli.archive import (
+from codec_cli import Codec
+from codec_cli.bitstream import archive, container
+from codec_cli.bitstream.archive import (
     Archive,
     check_names,
     check_sum,
@@ -38,10 +39,10 @@ from codec_cli.archive import (
     peek,
     serialize,
 )
-from codec_cli.container import Header
+from codec_cli.bitstream.container import Header
 from codec_cli.errors import CodecError, FormatError, ImageError, LimitError, ModelError, VersionError
-from codec_cli.images import Picture
 from codec_cli.packing import Packer, Unpacker, pack_arrays, unpack_arrays
+from codec_cli.pictures.images import Picture
 from codec_cli.zoo import read_info
 
 TILE = 1024

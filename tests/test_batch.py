@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import os
 import shutil
@@ -19,9 +18,8 @@ from PIL import Image, PngImagePlugin
 from codec_cli import files
 from codec_cli.commands import _done, _plan
 from codec_cli.commands._verbs import Compress, Decompress
-from codec_cli.images import load_picture
+from codec_cli.pictures.images import load_picture
 from codec_cli.report import Outcome, Report
-from codec_cli.workers import WINDOW, each
 
 TINY = ("--model", "tiny")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX files and signals")
@@ -158,29 +156,6 @@ def test_report_counts_and_does_not_remember(capsys):
     assert report.finish() == 1
     assert report._outcomes == []
     assert capsys.readouterr().err == "codec: c: no\ncodec: 1 of 3 files failed\n"
-
-
-@pytest.mark.parametrize("ordered", [False, True])
-def test_each_takes_things_as_they_are_needed(ordered):
-    taken = itertools.count()
-    results = each(abs, (next(taken) for _ in range(10_000)), 2, str, ordered=ordered)
-    for _ in range(5):
-        next(results)
-    results.close()
-    assert next(taken) <= 5 + (2 * (WINDOW + 1) if ordered else 4)
-
-
-def test_each_without_order_does_everything():
-    assert sorted(each(abs, range(-50, 0), 3, str, ordered=False)) == list(range(1, 51))
-
-
-def test_a_killed_worker_takes_no_other_thing_with_it():
-    works = ["1", "__import__('os')._exit(9)", "__import__('time').sleep(0.3) or 2", "3", "4"]
-    for ordered in (False, True):
-        results = list(each(eval, works, 2, lambda work: "died", ordered=ordered))
-        assert sorted(map(str, results)) == ["1", "2", "3", "4", "died"]
-        if ordered:
-            assert results == [1, "died", 2, 3, 4]
 
 
 # Names and kinds of files
@@ -825,27 +800,3 @@ def test_second_interrupt_stops_at_once(begin, many, out, jobs, number):
     assert b"Traceback" not in error
     assert all(name.endswith(".bin") for name in names(out))
     assert len(names(out)) < MANY
-
-
-def test_worker_stops_what_it_does_when_the_results_are_not_wanted(tmp_path):
-    script = (
-        "import sys, time\n"
-        "from pathlib import Path\n"
-        "from codec_cli.files import atomic_path\n"
-        "def work(path):\n"
-        "    if path is None:\n"
-        "        while not list(Path(sys.argv[1]).iterdir()): time.sleep(0.01)\n"
-        "        return\n"
-        "    with atomic_path(path, False) as temporary:\n"
-        "        temporary.write_bytes(b'half')\n"
-        "        time.sleep(60)\n"
-        "from codec_cli.workers import each\n"
-        "if __name__ == '__main__':\n"
-        "    results = each(work, [Path(sys.argv[1]) / 'out.bin', None], 2, str, ordered=False)\n"
-        "    next(results)\n"
-        "    results.close()\n"
-    )
-    (tmp_path / "script.py").write_text(script)
-    (tmp_path / "work").mkdir()
-    subprocess.run([sys.executable, tmp_path / "script.py", tmp_path / "work"], timeout=50, check=True)
-    assert names(tmp_path / "work") == []

@@ -14,7 +14,6 @@ from conftest import error_line
 from codec_cli import __version__, codec, errors, options, zoo
 from codec_cli.main import COMMANDS, EPILOG, cli
 from codec_cli.report import one_line, size_text
-from codec_cli.workers import each
 
 HEAVY = (
     "numpy",
@@ -285,51 +284,3 @@ def test_size_text():
 
 def test_one_line():
     assert one_line("a\nb\r\n\x1b[1mc\udcff") == "a b ?[1mc?"
-
-
-@pytest.mark.parametrize("jobs", [1, 2, 9])
-def test_each_keeps_the_order(jobs):
-    assert list(each(abs, [-3, 2, -1, 0], jobs, str)) == [3, 2, 1, 0]
-
-
-def test_each_survives_a_killed_worker():
-    # os._exit ends the worker at once, as the kernel does when memory runs out.
-    assert list(each(os._exit, [1, 2, 3], 2, lambda thing: f"died at {thing}")) == [
-        "died at 1",
-        "died at 2",
-        "died at 3",
-    ]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere no process can be sent this signal")
-def test_workers_do_not_hear_an_interrupt_while_they_start(environment, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, signal\n"
-        "if __name__ == '__mp_main__':\n"  # A worker, before it has prepared itself.
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "from codec_cli.workers import each\n"
-        "if __name__ == '__main__':\n"
-        "    print(*each(abs, [-1, -2, -3], 2, str))\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-    )
-    result = subprocess.run([sys.executable, script], capture_output=True, timeout=30, check=False)
-    assert result.stdout == b"1 2 3\n"
-    assert b"KeyboardInterrupt" in result.stderr  # It still hears.
-
-
-def test_workers_end_with_their_parent(environment, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os\n"
-        "from codec_cli.workers import each\n"
-        "if __name__ == '__main__':\n"
-        "    works = ['__import__(\"os\").getpid()', '__import__(\"time\").sleep(60)']\n"
-        "    for pid in each(eval, works, 2, str):\n"
-        "        print(pid, flush=True)\n"
-        "        os.kill(os.getpid(), 9)\n"
-    )
-    # Returns when all who hold its pipes are gone: the workers, too.
-    result = subprocess.run([sys.executable, script], capture_output=True, timeout=30, check=False)
-    assert result.returncode == (-9 if os.name == "posix" else 9)
-    assert int(result.stdout) > 0

@@ -14,10 +14,10 @@ from conftest import error_line
 from helpers import copy_model, rewrite
 from PIL import Image
 
-from codec_cli import container
+from codec_cli.bitstream import container
 from codec_cli.codec import Codec
 from codec_cli.evaluation.metrics import psnr
-from codec_cli.images import Picture, load_picture
+from codec_cli.pictures.images import Picture, load_picture
 
 TINY = ("--model", "tiny")
 ROOT_USER = pytest.mark.skipif(

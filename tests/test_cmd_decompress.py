@@ -9,10 +9,10 @@ import pytest
 from conftest import error_line
 from PIL import Image
 
-from codec_cli import container
+from codec_cli.bitstream import container
 from codec_cli.codec import Codec
 from codec_cli.commands.decompress import FORMATS
-from codec_cli.images import OUTPUT_SUFFIXES
+from codec_cli.pictures.images import OUTPUT_SUFFIXES
 
 
 def sealed(data):

@@ -16,7 +16,7 @@ from codec_cli.codec import Codec
 from codec_cli.evaluation import figures, metrics, runner
 from codec_cli.evaluation.others import KNOWN, others
 from codec_cli.evaluation.tables import csv_text, text_table
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 from codec_cli.zoo import Zoo
 
 TINY = ("--model", "tiny")

@@ -15,9 +15,9 @@ pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
 
 import tensorflow as tf
 
+from codec_cli.bitstream.context import ContextModel
+from codec_cli.bitstream.entropy import TOTAL
 from codec_cli.codec import Codec
-from codec_cli.context import ContextModel
-from codec_cli.entropy import TOTAL
 from codec_cli.errors import TrainingError
 from codec_cli.loading import load_entropy_model
 from codec_cli.training import checkpoint, data, export, levels, lite, loop, networks

@@ -9,7 +9,7 @@ import pytest
 from conftest import error_line, needs_pipes
 from PIL import Image
 
-from codec_cli import container
+from codec_cli.bitstream import container
 from codec_cli.zoo import Zoo
 
 

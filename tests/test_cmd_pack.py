@@ -9,7 +9,7 @@ from conftest import error_line, needs_pipes
 from helpers import FACTORIZED, codec_of, copy_model, rewrite
 from PIL import Image
 
-from codec_cli import archive
+from codec_cli.bitstream import archive
 from codec_cli.commands.decompress import FORMATS
 from codec_cli.packing import Unpacker, pack_arrays, unpack_arrays
 

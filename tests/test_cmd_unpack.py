@@ -9,7 +9,7 @@ from conftest import error_line
 from helpers import FACTORIZED, codec_of, resealed, texture
 from PIL import Image
 
-from codec_cli import archive
+from codec_cli.bitstream import archive
 from codec_cli.packing import Unpacker, pack_arrays, unpack_arrays
 
 NAMES = ["sky", "sea", "1", "b.2"]

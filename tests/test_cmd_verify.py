@@ -12,14 +12,14 @@ from helpers import CONTEXT, GOLDEN, MODELS, codec_of, texture
 from make_golden import GOLDEN_ARCHIVES
 from PIL import Image
 
-from codec_cli import images, rows
 from codec_cli.codec import Codec
 from codec_cli.decoding import TileDecoder
 from codec_cli.evaluation.metrics import psnr
-from codec_cli.images import Picture
 from codec_cli.integrity import check
 from codec_cli.main import cli
-from codec_cli.rows import MIN_PIXELS
+from codec_cli.pictures import images, rows
+from codec_cli.pictures.images import Picture
+from codec_cli.pictures.rows import MIN_PIXELS
 
 LIMIT = 1 << 28
 
@@ -91,7 +91,7 @@ class TestDamaged:
 
     def test_what_only_decoding_finds(self, folder):
         """A proper container around a segment that no encoder makes."""
-        from codec_cli import container
+        from codec_cli.bitstream import container
 
         path = folder / "packed" / "one.bin"
         parsed = container.parse(path.read_bytes(), 1024, LIMIT)

@@ -31,10 +31,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from codec_cli import Codec, CodecError, container, loading
-from codec_cli.container import Container, Header, Metadata
+from codec_cli import Codec, CodecError, loading
+from codec_cli.bitstream import container
+from codec_cli.bitstream.container import Container, Header, Metadata
 from codec_cli.errors import FormatError, ImageError, LimitError, ModelError, VersionError
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 from codec_cli.zoo import read_info
 
 CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, R'G'B', R'G'B' and alpha

@@ -9,8 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codec_cli import container
-from codec_cli.container import Container, Header, Metadata, layout, parse, peek, serialize, tile_count
+from codec_cli.bitstream import container
+from codec_cli.bitstream.container import (
+    Container,
+    Header,
+    Metadata,
+    layout,
+    parse,
+    peek,
+    serialize,
+    tile_count,
+)
 from codec_cli.errors import CodecError, FormatError, LimitError, VersionError
 
 TILE = 1024

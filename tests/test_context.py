@@ -27,9 +27,9 @@ from helpers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codec_cli.bitstream.container import parse
+from codec_cli.bitstream.context import EXACT, INPUT_CLIP, Walk
 from codec_cli.codec import Codec
-from codec_cli.container import parse
-from codec_cli.context import EXACT, INPUT_CLIP, Walk
 from codec_cli.errors import ModelError
 from codec_cli.loading import load_entropy_model
 from codec_cli.zoo import read_info

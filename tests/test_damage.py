@@ -9,7 +9,7 @@ import pytest
 from helpers import CONTEXT, FACTORIZED, GOLDEN, codec_of, golden_file, info_of, texture
 from PIL import Image
 
-from codec_cli import archive, container
+from codec_cli.bitstream import archive, container
 from codec_cli.codec import DEFAULT_MAX_PIXELS
 from codec_cli.errors import CodecError, FormatError, LimitError, ModelError
 from codec_cli.integrity import check

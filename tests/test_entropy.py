@@ -18,8 +18,8 @@ from helpers import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from codec_cli.bitstream.entropy import SYMBOL_MAX, SYMBOL_MIN, TOTAL, Decoder, Encoder, Tables
 from codec_cli.codec import Codec
-from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, TOTAL, Decoder, Encoder, Tables
 from codec_cli.errors import FormatError, ModelError
 from codec_cli.loading import load_entropy_model
 from codec_cli.zoo import read_info

@@ -36,13 +36,14 @@ from hypothesis import strategies as st
 from make_golden import GOLDEN_ARCHIVES, file_of_image
 from PIL import Image
 
-from codec_cli import archive, container, context, entropy, transforms, wire, zoo
 from codec_cli import codec as codec_module
+from codec_cli import transforms, zoo
+from codec_cli.bitstream import archive, container, context, entropy, wire
 from codec_cli.codec import Codec
 from codec_cli.errors import CodecError, FormatError
-from codec_cli.images import Picture
 from codec_cli.loading import load_entropy_model
 from codec_cli.packing import Unpacker, pack_arrays
+from codec_cli.pictures.images import Picture
 from codec_cli.tiles import Grid
 from codec_cli.zoo import read_info
 

@@ -16,7 +16,8 @@ from helpers import CONTEXT, KINDS, MODELS, codec_of, golden_file, golden_index,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codec_cli import archive, codec, container, entropy
+from codec_cli import codec
+from codec_cli.bitstream import archive, container, entropy
 from codec_cli.errors import CodecError
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("signal"), "SIGPROF"), reason="needs POSIX timers")

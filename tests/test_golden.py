@@ -27,7 +27,7 @@ from helpers import (
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from codec_cli import container
+from codec_cli.bitstream import container
 
 INDEX = golden_index()
 EXPECTED = {name: [entry["symbols"], True] for name, entry in INDEX.items()}

@@ -19,7 +19,7 @@ from input_helpers import (
     pictures,
 )
 
-from codec_cli.images import load_picture
+from codec_cli.pictures.images import load_picture
 
 UPRIGHT = "magick {out} -auto-orient -depth 8 ppm:-"
 CMYK = "magick slope.ppm -colorspace CMYK {out}"

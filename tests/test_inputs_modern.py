@@ -20,9 +20,9 @@ from input_helpers import (
     parametrize,
 )
 
-from codec_cli import modern
 from codec_cli.errors import ImageError, LimitError
-from codec_cli.images import input_suffixes, load_picture
+from codec_cli.pictures import modern
+from codec_cli.pictures.images import input_suffixes, load_picture
 
 PNG, PNG_ALPHA = "pnmtopng colour.ppm > a.png", "pamtopng colour-alpha.pam > a.png"
 PNG_ICC = "magick colour.ppm -profile {icc}/a98.icc a.png"

@@ -11,7 +11,7 @@ from input_helpers import (
     parametrize,
 )
 
-from codec_cli.contents import LAYERS_NOTE, SIZES_NOTE
+from codec_cli.pictures.contents import LAYERS_NOTE, SIZES_NOTE
 
 
 def _row(name, commands, suffix, **options):

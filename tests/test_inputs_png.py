@@ -23,7 +23,7 @@ from input_helpers import (
     pictures,
 )
 
-from codec_cli.images import load_picture
+from codec_cli.pictures.images import load_picture
 
 READER, ALPHA_READER = "pngtopam {out}", "pngtopam -alphapam {out}"
 FIRST = "/".join(f"{level:02x}" for level in texture(HEIGHT, WIDTH)[0, 0])

@@ -9,9 +9,9 @@ import pytest
 from conftest import error_line
 from PIL import Image
 
-from codec_cli import contents
-from codec_cli.images import load_picture
-from codec_cli.keeping import unkept
+from codec_cli.pictures import contents
+from codec_cli.pictures.images import load_picture
+from codec_cli.pictures.keeping import unkept
 
 MANY = 1 << 20
 TINY = ("--model", "tiny")
@@ -146,7 +146,7 @@ def test_what_is_lost_without_a_warning(tmp_path, name):
 def test_heic_may_hold_depth_and_more(tmp_path):
     if importlib.util.find_spec("pillow_heif") is None:
         pytest.skip("needs pillow-heif (pip install '.[formats]')")
-    from codec_cli.modern import load_heif
+    from codec_cli.pictures.modern import load_heif
 
     load_heif()
     (loss,) = losses(tmp_path, encoded("HEIF"))

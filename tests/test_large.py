@@ -8,14 +8,16 @@ from conftest import error_line, needs_vips
 from helpers import CONTEXT, KINDS, MANY_PIXELS, MODELS, ROOT, codec_of, texture
 from PIL import Image
 
-from codec_cli import container, rows, streaming, verification
-from codec_cli.alpha import decode_alpha
+from codec_cli import streaming, verification
+from codec_cli.bitstream import container
 from codec_cli.codec import Codec
 from codec_cli.errors import FormatError, TargetError
 from codec_cli.evaluation import metrics
 from codec_cli.evaluation.by_rows import MultiScale
-from codec_cli.images import load_picture
-from codec_cli.rows import open_rows
+from codec_cli.pictures import rows
+from codec_cli.pictures.alpha import decode_alpha
+from codec_cli.pictures.images import load_picture
+from codec_cli.pictures.rows import open_rows
 from codec_cli.streaming import RowFile, ms_ssim_by_rows, psnr_by_rows
 from codec_cli.target import MS_SSIM, PSNR, SIZE, Target, encode_to
 
@@ -180,8 +182,8 @@ class TestCommands:
 
     def test_it_is_done_by_rows(self, run, tmp_path, monkeypatch):
         """So the tests here do test it."""
-        monkeypatch.setattr("codec_cli.images.load_picture", None)
-        monkeypatch.setattr("codec_cli.images.save_picture", None)
+        monkeypatch.setattr("codec_cli.pictures.images.load_picture", None)
+        monkeypatch.setattr("codec_cli.pictures.images.save_picture", None)
         source = write(tmp_path / "x.png", texture(90, 70))
         assert run("compress", source, "--model", "tiny", "--verify").exit_code == 0
         assert run("decompress", tmp_path / "x.bin", tmp_path / "y.png").exit_code == 0
@@ -261,7 +263,7 @@ class TestCommands:
         def wrong(path, *_):
             Image.fromarray(other).save(path, "PNG")
 
-        monkeypatch.setattr("codec_cli.writing.save_rows", wrong)
+        monkeypatch.setattr("codec_cli.pictures.writing.save_rows", wrong)
         result = run("decompress", packed, tmp_path / "y.png", "--delete-source")
         assert packed.exists()
         assert ("verification failed" if channels == 3 else "alpha plane") in result.stderr
@@ -273,7 +275,7 @@ def test_memory_is_told(run, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("codec_cli.images.load_picture", refuse)
+    monkeypatch.setattr("codec_cli.pictures.images.load_picture", refuse)
     source = tmp_path / "x.bmp"
     Image.fromarray(texture(9, 9)).save(source)
     result = run("compress", source, "--model", "tiny")
@@ -290,6 +292,18 @@ def test_alpha_without_libvips(tmp_path, monkeypatch):
     assert np.array_equal(decoded[:, :, 3], pixels[:, :, 3])
     png = codec.open(data).metadata.alpha_png
     assert np.array_equal(decode_alpha(png, codec.open(data).header, "x"), pixels[:, :, 3])
+
+
+@needs_vips
+def test_verbose_says_how(run, tmp_path, all_large):
+    source = write(tmp_path / "x.png", texture(40, 50))
+    other = write(tmp_path / "y.bmp", texture(40, 50))
+    options = ("--verbose", "--force", "--model", "tiny")
+    assert ", by rows\n" in run("compress", source, *options).stdout
+    assert ", all of it in memory (docs/LARGE.md)\n" in run("compress", other, *options).stdout
+    for suffix, told in ((".png", ", by rows\n"), (".webp", ", all of it in memory (docs/LARGE.md)\n")):
+        target = tmp_path / f"z{suffix}"
+        assert told in run("decompress", source.with_suffix(".bin"), target, "--verbose").stdout
 
 
 @needs_vips

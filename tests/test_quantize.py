@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codec_cli.bitstream.entropy import Tables
+from codec_cli.bitstream.quantize import choose
 from codec_cli.codec import Codec
-from codec_cli.entropy import Tables
-from codec_cli.images import Picture
-from codec_cli.quantize import choose
+from codec_cli.pictures.images import Picture
 
 MODELS = Path(__file__).parent / "data" / "models"
 # One table over -2..2 and an escape, peaked at 0.

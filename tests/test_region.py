@@ -137,7 +137,7 @@ class TestCommand:
     def test_region(self, run, packed, images, monkeypatch, by_rows):
         if by_rows:
             pytest.importorskip("pyvips", reason="pyvips (the extra `large`) is not installed")
-            monkeypatch.setattr("codec_cli.rows.MIN_PIXELS", 1)
+            monkeypatch.setattr("codec_cli.pictures.rows.MIN_PIXELS", 1)
         target = packed.with_name("part.png")
         result = run("decompress", packed, target, "--region", "1000, 900,300,150")
         assert result.exit_code == 0, result.stderr

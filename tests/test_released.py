@@ -12,7 +12,7 @@ from PIL import Image
 
 from codec_cli.codec import Codec
 from codec_cli.evaluation.metrics import psnr
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 from codec_cli.zoo import Zoo, installed_models_dir
 
 RELEASED = json.loads((Path(__file__).parent / "data" / "released.json").read_text())

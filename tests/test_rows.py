@@ -1,6 +1,7 @@
 """Images in and out by rows: the same pixels, metadata and warnings as with the whole image in memory."""
 
 import io
+import os
 import struct
 import tempfile
 import zlib
@@ -11,14 +12,14 @@ from conftest import needs_vips
 from helpers import MANY_PIXELS, texture
 from PIL import Image, ImageCms
 
-from codec_cli import images, rows, writing
 from codec_cli.errors import CodecError, ImageError, LimitError, OutputError
-from codec_cli.images import load_picture
 from codec_cli.memory import return_freed_memory
-from codec_cli.rows import open_rows
+from codec_cli.pictures import images, rows, writing
+from codec_cli.pictures.images import load_picture
+from codec_cli.pictures.rows import open_rows
+from codec_cli.pictures.writing import png_bytes, save_rows
 from codec_cli.spool import Spool, turned
 from codec_cli.tiles import StreamSource
-from codec_cli.writing import png_bytes, save_rows
 
 HEIGHT, WIDTH = 301, 97
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -151,6 +152,21 @@ class TestReading:
         assert "\n" not in str(caught.value)
 
 
+ODD_NAMES = [b"page[n=2]", b"a\nb", b"~", b"caf\xe9"]
+
+
+def odd(folder, name, suffix):
+    """A path whose name is these bytes, and makes a file there, where the system has such names."""
+    try:
+        path = folder / (
+            os.fsdecode(name + suffix.encode()) if os.name == "posix" else name.decode() + suffix
+        )
+        path.write_bytes(b"")
+    except (OSError, UnicodeDecodeError):
+        pytest.skip("this system has no such names")
+    return path
+
+
 class TestNotByRows:
     @pytest.mark.parametrize(
         ("suffix", "mode"),
@@ -200,7 +216,24 @@ class TestNotByRows:
 
 
 @needs_vips
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("suffix", ["[page=0]", "[x]", ".png"])
+def test_odd_names_are_read(tmp_path, name, suffix):
+    path = odd(tmp_path, name, suffix)
+    path.write_bytes(save(tmp_path / "x.png", texture(HEIGHT, WIDTH)).read_bytes())
+    require_equal(path)
+
+
+@needs_vips
 class TestWriting:
+    @pytest.mark.parametrize("name", ODD_NAMES)
+    @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+    def test_odd_names(self, tmp_path, name, suffix):
+        path, pixels = odd(tmp_path, name, suffix), texture(HEIGHT, WIDTH)
+        save_rows(path, suffix, pixels.shape, [pixels])
+        assert load_picture(path.read_bytes(), "x", MANY_PIXELS).pixels.shape == pixels.shape
+        assert len(list(tmp_path.iterdir())) == 1
+
     @pytest.mark.parametrize("channels", [1, 2, 3, 4])
     @pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff"])
     def test_lossless(self, tmp_path, channels, suffix):
@@ -252,7 +285,7 @@ class TestWriting:
             with pytest.raises(ImageError, match="broken"):
                 save_rows(tmp_path / "x", suffix, (400, 20, 3), bands())
 
-    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".ppm"])
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".ppm"])
     def test_full_disk(self, suffix):
         from pathlib import Path
 

@@ -9,11 +9,11 @@ from helpers import CONTEXT, codec_of, golden_file, golden_index, info_of, resea
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec_cli import container
-from codec_cli.container import Container, Header, Metadata
+from codec_cli.bitstream import container
+from codec_cli.bitstream.container import Container, Header, Metadata
 from codec_cli.decoding import Region
 from codec_cli.errors import CodecError, FormatError, LimitError, VersionError
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 from codec_cli.salvage import GRAY, read, salvage
 
 LIMIT = 1 << 28

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import CHANNELS, CONTEXT, FACTORIZED, KINDS, LEVELS, codec_of, copy_model, info_of, rewrite
 
-from codec_cli.entropy import TOTAL, Tables
+from codec_cli.bitstream.entropy import TOTAL, Tables
 from codec_cli.errors import LimitError
 from codec_cli.loading import Loaded
 from codec_cli.sampling import GAP, GAP_SHADE, draw, draw_plane, draw_samples, grid, sample

@@ -6,7 +6,7 @@ import pytest
 from codec_cli.codec import Codec
 from codec_cli.errors import TargetError
 from codec_cli.evaluation.metrics import psnr
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 from codec_cli.target import MS_SSIM, PSNR, SIZE, Target, encode_to
 
 

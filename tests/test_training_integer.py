@@ -14,7 +14,7 @@ pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
 
 import tensorflow as tf
 
-from codec_cli.context import ACTIVATION_MAX, EXACT, FRACTIONS, INPUT_CLIP, MEAN_MAX, Layer, Walk
+from codec_cli.bitstream.context import ACTIVATION_MAX, EXACT, FRACTIONS, INPUT_CLIP, MEAN_MAX, Layer, Walk
 from codec_cli.errors import ModelError, TrainingError
 from codec_cli.loading import load_entropy_model
 from codec_cli.training import context, integer, levels, networks, tables

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codec_cli.codec import Codec
+from codec_cli.codec import EFFORT_STEPS, Codec
 from codec_cli.evaluation.metrics import psnr
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 
 pytest.importorskip("tensorflow", reason="refinement needs the train extra")
 
@@ -43,12 +43,23 @@ def test_refinement_lowers_the_loss(name, level, pixels):
     assert loss(refined) < loss(plain)
 
 
+def test_graphs_are_built_once(pixels, monkeypatch):
+    """TensorFlow keeps every graph: a directory of images would take ever more memory."""
+    monkeypatch.setitem(EFFORT_STEPS, 7, 1)
+    codec = Codec("tiny", models_dir=MODELS)
+    for level in (1, 2, 1):
+        codec.encode_picture(Picture(pixels), level=level, effort=7)
+    steps = codec._refiner._steps
+    assert sorted(steps) == [1, 2]
+    assert [step.experimental_get_tracing_count() for step in steps.values()] == [1, 1]
+
+
 def test_without_tensorflow_one_line_says_what_to_install(tmp_path):
     script = (
         "import sys; sys.modules['tensorflow'] = None\n"
         "import numpy as np\n"
         "from codec_cli import Codec, CodecError\n"
-        "from codec_cli.images import Picture\n"
+        "from codec_cli.pictures.images import Picture\n"
         f"codec = Codec('tiny', models_dir=__import__('pathlib').Path({str(MODELS)!r}))\n"
         "try:\n"
         "    codec.encode_picture(Picture(np.zeros((8, 8, 3), np.uint8)), effort=7)\n"

@@ -14,8 +14,8 @@ pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
 import tensorflow as tf
 from scipy.stats import logistic
 
-from codec_cli.context import FRACTIONS
-from codec_cli.entropy import TOTAL, Decoder, Encoder, Tables
+from codec_cli.bitstream.context import FRACTIONS
+from codec_cli.bitstream.entropy import TOTAL, Decoder, Encoder, Tables
 from codec_cli.training import levels, model, prior, tables
 
 MASSES = hnp.arrays(

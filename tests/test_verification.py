@@ -9,7 +9,7 @@ from helpers import CONTEXT, LEVELS, codec_of, copy_model, info_of, rewrite, tex
 from PIL import Image
 
 from codec_cli.errors import FormatError, ModelError
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 from codec_cli.verification import (
     FAR,
     JPEG_LEAD,

@@ -9,13 +9,13 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codec_cli import container
+from codec_cli.bitstream import container
 from codec_cli.errors import CodecError, FormatError, OutputError
 from codec_cli.files import read_bytes
 
 if TYPE_CHECKING:
-    from codec_cli.images import Picture
-    from codec_cli.rows import RowPicture
+    from codec_cli.pictures.images import Picture
+    from codec_cli.pictures.rows import RowPicture
     from codec_cli.streaming import RowFile
 
 __all__ = ["LOSSY", "Identity", "State", "delete", "forget", "identity", "lost", "lost_by_rows", "state"]
@@ -101,7 +101,7 @@ def _same_size(source: Path, header: container.Header, max_pixels: int) -> bool:
     """Whether an image has the size that a compressed file gives, as far as its header tells that quickly."""
     if source.suffix.lower() not in _QUICK_SUFFIXES:
         return True
-    from codec_cli.images import opened_image
+    from codec_cli.pictures.images import opened_image
 
     with opened_image(source, str(source), max_pixels) as image:
         # Not yet upright.
@@ -113,8 +113,8 @@ _QUICK_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".
 
 def _decodes(target: Path, header: container.Header, max_pixels: int) -> bool:
     """Whether an image is whole and has the size that a compressed file gives."""
-    from codec_cli.images import load_picture
-    from codec_cli.rows import open_rows
+    from codec_cli.pictures.images import load_picture
+    from codec_cli.pictures.rows import open_rows
 
     by_rows = open_rows(target, str(target), max_pixels, keep_metadata=False)
     if by_rows is None:

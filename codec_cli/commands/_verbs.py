@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codec_cli import archive, container
+from codec_cli.bitstream import archive, container
 from codec_cli.commands._batch import Converted, Proof, Verb
 from codec_cli.commands._plan import Rules
 from codec_cli.errors import CodecError, FormatError, ImageError, OutputError
@@ -20,8 +20,8 @@ from codec_cli.files import read_bytes
 if TYPE_CHECKING:
     from codec_cli.codec import Codec
     from codec_cli.decoding import Region
-    from codec_cli.images import Picture
-    from codec_cli.rows import RowPicture
+    from codec_cli.pictures.images import Picture
+    from codec_cli.pictures.rows import RowPicture
     from codec_cli.streaming import RowFile
     from codec_cli.target import Target
     from codec_cli.zoo import ModelInfo
@@ -114,6 +114,7 @@ class Compress(Verb):
     def convert(self, source: Path | bytes, size: int, name: str, suffix: str) -> Converted:
         """See :class:`Verb`."""
         from codec_cli.codec import Codec
+        from codec_cli.pictures.rows import RowPicture
 
         if self._codec is None:
             self._codec = Codec(self.model, models_dir=self.models_dir, threads=self.threads)
@@ -126,14 +127,15 @@ class Compress(Verb):
 
             data = encode_to(self._codec, picture, self.wish.target(size, height * width), self.effort)
         notes = (*picture.warnings, LARGER) if len(data) > size else picture.warnings
-        details = _describe(picture, data) if self.verbose else ""
+        by_rows = isinstance(picture, RowPicture)
+        details = _describe(picture, data, height * width, by_rows) if self.verbose else ""
         done = Converted(data, width, height, notes, details)
         return self._checked(self._codec, picture, data, done) if self.check else done
 
     def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:
         """See :class:`Verb`: by the rules of ``--verify``."""
         from codec_cli.codec import Codec
-        from codec_cli.keeping import unkept
+        from codec_cli.pictures.keeping import unkept
 
         codec = self._codec or Codec(self.model, models_dir=self.models_dir, threads=self.threads)
         picture = self._picture(source, name)
@@ -145,8 +147,8 @@ class Compress(Verb):
 
     def _picture(self, source: Path | bytes, name: str) -> Picture | RowPicture:
         """The input, read by rows if it is large and that is possible."""
-        from codec_cli.images import load_picture
-        from codec_cli.rows import open_rows
+        from codec_cli.pictures.images import load_picture
+        from codec_cli.pictures.rows import open_rows
 
         by_rows = open_rows(source, name, self.max_pixels, self.keep_metadata)
         with _memory_hint():
@@ -160,7 +162,7 @@ class Compress(Verb):
         These bytes, not a file read back: a failure then leaves an old file as it was and standard output
         empty, and reading would come from the same memory anyway.
         """
-        from codec_cli.rows import RowPicture
+        from codec_cli.pictures.rows import RowPicture
         from codec_cli.verification import advice, advice_untried, verify
 
         psnr = verify(codec, picture, data, self.max_pixels)
@@ -219,7 +221,7 @@ class Decompress(Verb):
 
     def check_output(self, target: Path | None) -> CodecError | None:
         """See :class:`Verb`."""
-        from codec_cli.images import OUTPUT_SUFFIXES
+        from codec_cli.pictures.images import OUTPUT_SUFFIXES
 
         suffix = self._suffix("" if target is None else target.suffix)
         if suffix in OUTPUT_SUFFIXES:
@@ -231,10 +233,10 @@ class Decompress(Verb):
         """See :class:`Verb`."""
         from codec_cli.codec import Codec
         from codec_cli.decoding import Region
-        from codec_cli.images import save_picture
-        from codec_cli.rows import MIN_PIXELS
+        from codec_cli.pictures.images import save_picture
+        from codec_cli.pictures.rows import MIN_PIXELS
+        from codec_cli.pictures.writing import can_write_rows
         from codec_cli.streaming import RowFile
-        from codec_cli.writing import can_write_rows
 
         limit = self.rules.size_limit(self.max_pixels)
         data = source if isinstance(source, bytes) else read_compressed(source, limit, _peek_file)
@@ -247,9 +249,10 @@ class Decompress(Verb):
         parsed = self._codec.open(data, self.max_pixels)
         region = self.region or Region.whole(parsed.header)
         region.require(parsed.header)
-        details = _describe(parsed.metadata, data) if self.verbose else ""
-        suffix = self._suffix(suffix)
-        if region.width * region.height >= MIN_PIXELS and can_write_rows(suffix):
+        suffix, pixels = self._suffix(suffix), region.width * region.height
+        by_rows = pixels >= MIN_PIXELS and can_write_rows(suffix)
+        details = _describe(parsed.metadata, data, pixels, by_rows) if self.verbose else ""
+        if by_rows:
             return self._by_rows(RowFile(self._codec, parsed, name, region), parsed.metadata, suffix, details)
         with _memory_hint():
             picture = self._codec.picture(parsed, name, region)
@@ -260,7 +263,7 @@ class Decompress(Verb):
     def _saved(self, codec: Codec, data: bytes, suffix: str) -> Converted:
         """What is left of a damaged file."""
         from codec_cli.errors import SAVED_IN_PART
-        from codec_cli.images import save_picture
+        from codec_cli.pictures.images import save_picture
         from codec_cli.salvage import salvage
 
         with _memory_hint():
@@ -268,14 +271,15 @@ class Decompress(Verb):
             picture = saved.picture
             image = save_picture(picture, suffix)
         height, width = picture.pixels.shape[:2]
-        details = _describe(container.Metadata(picture.icc, picture.exif), data) if self.verbose else ""
+        metadata = container.Metadata(picture.icc, picture.exif)
+        details = _describe(metadata, data, height * width, False) if self.verbose else ""
         notes = (*saved.report(), *picture.warnings)
         return Converted(image, width, height, notes, details, exit_code=0 if saved.intact else SAVED_IN_PART)
 
     def _by_rows(self, file: RowFile, metadata: container.Metadata, suffix: str, details: str) -> Converted:
         """A large image, decoded while it is written."""
-        from codec_cli.images import output_format
-        from codec_cli.writing import EXIF_DROPPED, save_rows
+        from codec_cli.pictures.images import output_format
+        from codec_cli.pictures.writing import EXIF_DROPPED, save_rows
 
         height, width, channels = file.shape
         _, kind = output_format(suffix, channels, file.transparent())
@@ -292,8 +296,8 @@ class Decompress(Verb):
         """See :class:`Verb`: the image has to hold every pixel, and all metadata, of what was decoded."""
         from codec_cli.codec import Codec
         from codec_cli.commands._done import LOSSY, lost, lost_by_rows
-        from codec_cli.images import load_picture
-        from codec_cli.rows import open_rows
+        from codec_cli.pictures.images import load_picture
+        from codec_cli.pictures.rows import open_rows
         from codec_cli.streaming import RowFile
 
         suffix = self._suffix(suffix)
@@ -352,7 +356,7 @@ def is_image(name: str) -> bool:
     suffix = Path(name).suffix
     if suffix in ("", SUFFIX):
         return False  # Not by way of the import below, which takes a while.
-    from codec_cli.images import input_suffixes
+    from codec_cli.pictures.images import input_suffixes
 
     return suffix in input_suffixes()
 
@@ -363,7 +367,7 @@ def _is_compressed(name: str) -> bool:
 
 def _shape(picture: Picture | RowPicture) -> tuple[int, ...]:
     """(height, width, channels) without alpha."""
-    from codec_cli.images import Picture
+    from codec_cli.pictures.images import Picture
 
     return picture.pixels.shape if isinstance(picture, Picture) else picture.shape
 
@@ -374,7 +378,7 @@ def _memory_hint() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        from codec_cli.rows import have_vips
+        from codec_cli.pictures.rows import have_vips
 
         help_ = "" if have_vips() else ", with pip install 'codec-cli[large]'"
         raise CodecError(
@@ -382,11 +386,18 @@ def _memory_hint() -> Iterator[None]:
         ) from error
 
 
-def _describe(picture: Picture | RowPicture | container.Metadata, data: bytes) -> str:
-    """What ``--verbose`` says about a file."""
+def _describe(
+    picture: Picture | RowPicture | container.Metadata, data: bytes, pixels: int, by_rows: bool
+) -> str:
+    """What ``--verbose`` says about a file, and of how many pixels, and how, it was converted."""
+    from codec_cli.pictures.rows import MIN_PIXELS
+
     header = container.peek(data)
     parts = ["gray" if header.gray else "RGB"]
     parts += ["alpha"] * header.alpha
     parts += [f"{name} {len(raw)} B" for name, raw in (("ICC", picture.icc), ("EXIF", picture.exif)) if raw]
     kind, size = " + ".join(parts), f"{header.width}x{header.height}"
-    return f"{kind}, {size}, level {header.level} of model {header.fingerprint.hex()}"
+    told = f"{kind}, {size}, level {header.level} of model {header.fingerprint.hex()}"
+    if pixels >= MIN_PIXELS:
+        return f"{told}, by rows" if by_rows else f"{told}, all of it in memory (docs/LARGE.md)"
+    return told

@@ -8,7 +8,7 @@ import click
 
 from codec_cli import options
 
-# The suffixes of codec_cli.images.OUTPUT_SUFFIXES, whose import would be slow; a test compares them.
+# The suffixes of codec_cli.pictures.images.OUTPUT_SUFFIXES, whose import would be slow; a test compares them.
 FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "ppm", "pgm", "pnm", "avif")
 
 

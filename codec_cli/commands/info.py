@@ -68,7 +68,7 @@ def _inspect(zoo: Zoo, name: str) -> tuple[dict[str, Any], int]:
     Raises:
         CodecError: Not even the header can be read.
     """
-    from codec_cli import archive, container
+    from codec_cli.bitstream import archive, container
     from codec_cli.commands._plan import STREAM
     from codec_cli.commands._verbs import read_compressed, size_limit
     from codec_cli.errors import FormatError, ModelError
@@ -139,7 +139,7 @@ def _read_stream(limit: int, peek: Callable[[bytes], object]) -> bytes:
         FormatError: It is none of ours; little of it was read.
         LimitError: There are more than ``limit`` bytes.
     """
-    from codec_cli.archive import HEADER_MAX_SIZE
+    from codec_cli.bitstream.archive import HEADER_MAX_SIZE
     from codec_cli.errors import LimitError
 
     data = sys.stdin.buffer.read(HEADER_MAX_SIZE)

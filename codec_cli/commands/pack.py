@@ -12,8 +12,8 @@ import click
 from codec_cli import options
 
 if TYPE_CHECKING:
-    from codec_cli.images import Picture
     from codec_cli.packing import Packer
+    from codec_cli.pictures.images import Picture
     from codec_cli.zoo import ModelInfo
 
 
@@ -65,7 +65,7 @@ def command(
     images are refused) nor ICC profile and EXIF (which are dropped, with a warning). It keeps the names of
     the images without their suffixes. --max-pixels limits the pixels of all images together.
     """
-    from codec_cli.archive import check_names
+    from codec_cli.bitstream.archive import check_names
     from codec_cli.codec import Codec
     from codec_cli.commands._plan import check_new_file
     from codec_cli.errors import ImageError, OutputError
@@ -160,7 +160,7 @@ def _add(packer: Packer, source: Path, count: int, max_pixels: int) -> Picture:
         CodecError: It can't be read or does not fit into the archive; names the image.
     """
     from codec_cli.errors import CodecError, ImageError, LimitError
-    from codec_cli.images import load_picture
+    from codec_cli.pictures.images import load_picture
     from codec_cli.report import named
 
     picture = load_picture(source, str(source), max_pixels)
@@ -181,8 +181,8 @@ def _add(packer: Packer, source: Path, count: int, max_pixels: int) -> Picture:
 
 def _facts(data: bytes, info: ModelInfo) -> dict[str, Any]:
     """What there is to say about an archive, for ``--json``."""
-    from codec_cli.archive import MAX_COUNT, layout
-    from codec_cli.container import MAX_DIMENSION
+    from codec_cli.bitstream.archive import MAX_COUNT, layout
+    from codec_cli.bitstream.container import MAX_DIMENSION
 
     content, parts = layout(data, info.tile_pixels, MAX_DIMENSION**2 * MAX_COUNT)
     header, count = content.header, len(content.images)

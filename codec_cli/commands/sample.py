@@ -96,7 +96,7 @@ def command(
     """
     from codec_cli.errors import OutputError
     from codec_cli.files import write_atomic
-    from codec_cli.images import OUTPUT_SUFFIXES, Picture, save_picture
+    from codec_cli.pictures.images import OUTPUT_SUFFIXES, Picture, save_picture
     from codec_cli.sampling import grid, sample
     from codec_cli.zoo import Zoo
 

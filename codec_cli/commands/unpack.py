@@ -59,13 +59,13 @@ def command(
     they have in ARCHIVE (NAME.png), or as 00000.png, 00001.png and so on if it has none. Without --force
     nothing is done if one of them exists already.
     """
-    from codec_cli.archive import peek
+    from codec_cli.bitstream.archive import peek
     from codec_cli.codec import Codec
     from codec_cli.commands._verbs import read_compressed, size_limit
     from codec_cli.errors import CodecError, OutputError
     from codec_cli.files import write_atomic
-    from codec_cli.images import Picture, save_picture
     from codec_cli.packing import Unpacker
+    from codec_cli.pictures.images import Picture, save_picture
     from codec_cli.report import json_text, named, one_line, progress, size_text
 
     start = time.perf_counter()

@@ -179,8 +179,8 @@ class _Verify:
         from codec_cli.commands._verbs import size_limit
         from codec_cli.errors import FormatError
         from codec_cli.files import read_bytes
-        from codec_cli.images import input_suffixes
         from codec_cli.integrity import check, compare, original_of
+        from codec_cli.pictures.images import input_suffixes
 
         if task.fault is not None:
             raise FormatError(task.fault)

@@ -96,7 +96,7 @@ def identity_of_model(model: ModelInfo) -> str:
             raise ModelError(f"{model.path / name}: can't be read: {error.strerror}") from error
     weights = digest.hexdigest()
     libraries = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
-    return json.dumps([weights, _source("*.py"), *libraries])
+    return json.dumps([weights, _source("*.py", "bitstream/*.py", "pictures/*.py"), *libraries])
 
 
 @cache

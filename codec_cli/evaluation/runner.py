@@ -31,7 +31,7 @@ from codec_cli.evaluation.cache import Cache, identity_of_model, identity_of_qua
 from codec_cli.evaluation.figures import Point
 from codec_cli.evaluation.others import others
 from codec_cli.evaluation.quality import Measure
-from codec_cli.images import Picture, load_picture
+from codec_cli.pictures.images import Picture, load_picture
 
 if TYPE_CHECKING:
     from codec_cli.codec import Codec

@@ -2,7 +2,7 @@
 
 A latent of fewer dimensions is not a smaller file: what counts is how finely each dimension must be known.
 Here latents are rounded at the coarsest step that the error allows, and become bytes in the same way as the
-codec's own (:mod:`codec_cli.entropy`).
+codec's own (:mod:`codec_cli.bitstream.entropy`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.entropy import Decoder, Encoder, Tables
+from codec_cli.bitstream.entropy import Decoder, Encoder, Tables
 from codec_cli.errors import CodecError
 from codec_cli.study.measure import Floats, Images, decode, encode, errors
 from codec_cli.training import tables

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli import container
+from codec_cli.bitstream import container
 from codec_cli.codec import Codec
-from codec_cli.images import Picture
+from codec_cli.pictures.images import Picture
 from codec_cli.study import mnist_report, runs, transform
 from codec_cli.study.folder import Folder
 from codec_cli.study.images import overrides as sources

@@ -1,4 +1,4 @@
-"""The context model in training: float twins of the integer networks that :mod:`codec_cli.context` runs.
+"""The context model in training: float twins of the integer networks of :mod:`codec_cli.bitstream.context`.
 
 Latent channels are cut into groups; each group is coded in two passes, the two halves of a checkerboard.
 The first pass of all uses the factorized prior. Every later pass runs a small network of three layers over
@@ -22,7 +22,7 @@ import tensorflow_compression as tfc
 
 from codec_cli.training import prior
 from codec_cli.training.config import Config
-from codec_cli.training.networks import Arrays, Params
+from codec_cli.training.networks import Arrays, Params, precision
 
 # Units of one in the float network, in the integer network's steps.
 SYMBOL_UNIT = 8.0
@@ -177,7 +177,7 @@ def pass_bits(
 
 def rate_bits(params: Params, config: Config, noisy: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:
     """Bits of each image under the context model; see :func:`codec_cli.training.model.rate_bits`."""
-    dtype = tf.bfloat16 if config.run.precision == "bfloat16" else tf.float32
+    dtype = precision(config)
     repeats, levels, height, width, channels = noisy.shape
     groups = config.entropy.context.groups
     first = tf.constant(checkerboard(height, width))

@@ -19,12 +19,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from codec_cli import zoo
+from codec_cli.bitstream.context import ContextModel, Walk
+from codec_cli.bitstream.entropy import Tables
+from codec_cli.bitstream.quantize import nearest
 from codec_cli.codec import Codec
-from codec_cli.context import ContextModel, Walk
-from codec_cli.entropy import Tables
 from codec_cli.errors import TrainingError
 from codec_cli.loading import load_entropy_model
-from codec_cli.quantize import nearest
 from codec_cli.training import checkpoint, data, gdn, integer, levels, lite, networks, tables
 from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
@@ -386,7 +386,7 @@ def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
 def _measure(codec: Codec, images: list[npt.NDArray[np.uint8]], quiet: bool) -> list[dict[str, float]]:
     """Mean rate and PSNR of every usable level on validation images, through real files."""
     from codec_cli.evaluation.metrics import psnr
-    from codec_cli.images import Picture
+    from codec_cli.pictures.images import Picture
 
     rows = []
     for level in tqdm(range(codec.info.levels), desc="measuring", disable=quiet, leave=False):

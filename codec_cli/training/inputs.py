@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from codec_cli.errors import CodecError, TrainingError
-from codec_cli.images import input_suffixes, load_picture
+from codec_cli.pictures.images import input_suffixes, load_picture
 from codec_cli.training import sources
 from codec_cli.training.config import Config, Listed
 from codec_cli.training.idx import Split

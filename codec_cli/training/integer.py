@@ -1,4 +1,4 @@
-"""Quantizes the float context networks of training to the integer ones of :mod:`codec_cli.context`.
+"""Quantizes the float context networks of training to the integer ones of :mod:`codec_cli.bitstream.context`.
 
 Every layer becomes floor((w @ x + b) * 2^-k), with the largest k per output for which the sums provably stay
 below 2^24 and the weights fit 16 bits. Units: symbols enter as they are, magnitudes as
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.context import ACTIVATION_MAX, ALL_TAPS, CROSS_TAPS, EXACT, FRACTIONS, INPUT_CLIP
+from codec_cli.bitstream.context import ACTIVATION_MAX, ALL_TAPS, CROSS_TAPS, EXACT, FRACTIONS, INPUT_CLIP
 from codec_cli.errors import TrainingError
 from codec_cli.training import context, levels, tables
 from codec_cli.training.config import Config

@@ -11,13 +11,27 @@ import numpy as np
 import tensorflow as tf
 
 from codec_cli.training import layers, stages
-from codec_cli.training.config import AnyTransforms, Convolutional, Listed, Transforms
+from codec_cli.training.config import AnyTransforms, Config, Convolutional, Listed, Transforms
 from codec_cli.training.params import Arrays, Params
 
-__all__ = ["Arrays", "Params", "analysis", "halo", "init_transforms", "macs_per_pixel", "synthesis"]
+__all__ = [
+    "Arrays",
+    "Params",
+    "analysis",
+    "halo",
+    "init_transforms",
+    "macs_per_pixel",
+    "precision",
+    "synthesis",
+]
 
 init_transforms = stages.init_transforms
 macs_per_pixel = stages.macs_per_pixel
+
+
+def precision(config: Config) -> tf.DType:
+    """What convolutions are computed in during training."""
+    return tf.bfloat16 if config.run.precision == "bfloat16" else tf.float32
 
 
 def analysis(

@@ -17,8 +17,9 @@ from codec_cli.training import context, levels, networks, prior
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Params
 
-LEARNING_RATE = 0.02
-# Temperatures of the relaxed choice, falling geometrically.
+# Step size, in symbols, and temperature of the relaxed choice: both fall geometrically. With larger steps the
+# noise of the first temperatures undoes what the analysis knew (docs/TRAINING.md).
+FIRST_RATE, LAST_RATE = 0.01, 0.002
 FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.5, 0.02
 EDGE = 1e-4
 
@@ -42,6 +43,8 @@ class Refiner:
         self._hats = levels.hat_weights(self._config)
         self._lambdas = levels.lambdas(self._config)
         self._params: Params = {name: tf.constant(value) for name, value in params.items()}
+        # A level's graph is built once for all images: that takes seconds, and TensorFlow keeps each.
+        self._steps: dict[int, tf.types.experimental.GenericFunction] = {}
 
     def __call__(
         self, pixels: npt.NDArray[np.uint8], latents: npt.NDArray[np.float32], level: int, steps: int
@@ -62,13 +65,16 @@ class Refiner:
         worth = float(self._lambdas[level] * 255**2 / pixels.shape[2])
         value = latents[None] * gain
         first, second = np.zeros_like(value), np.zeros_like(value)
-        step_function = self._step(level)
+        if level not in self._steps:
+            self._steps[level] = self._step(level)
+        step_function = self._steps[level]
         state = tuple(tf.constant(part) for part in (value, first, second))
         for step in range(steps):
             share = step / max(1, steps - 1)
             temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** share
+            rate = FIRST_RATE * (LAST_RATE / FIRST_RATE) ** share
             state = step_function(
-                *state, target, *(tf.constant(v, tf.float32) for v in (temperature, worth, step + 1))
+                *state, target, *(tf.constant(v, tf.float32) for v in (temperature, worth, rate, step + 1))
             )
         return np.asarray(np.rint(state[0].numpy()[0]) / gain, np.float32)
 
@@ -85,6 +91,7 @@ class Refiner:
             target: tf.Tensor,
             temperature: tf.Tensor,
             worth: tf.Tensor,
+            rate: tf.Tensor,
             count: tf.Tensor,
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
@@ -97,7 +104,7 @@ class Refiner:
             first = 0.9 * first + 0.1 * gradient
             second = 0.99 * second + 0.01 * tf.square(gradient)
             change = (first / (1 - tf.pow(0.9, count))) / (tf.sqrt(second / (1 - tf.pow(0.99, count))) + 1e-8)
-            return value - LEARNING_RATE * change, first, second
+            return value - rate * change, first, second
 
         return step
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from codec_cli.errors import TrainingError
-from codec_cli.training import adversarial, model
+from codec_cli.training import adversarial, model, networks
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays, Params
 
@@ -88,7 +88,7 @@ def _step(
     judged: bool,
 ) -> tuple[State, dict[str, tf.Tensor]]:
     """:func:`train_step`, with or without the discriminator at work."""
-    dtype = tf.bfloat16 if config.run.precision == "bfloat16" else tf.float32
+    dtype = networks.precision(config)
     params = state["params"]
     names = sorted(name for name in params if not name.startswith(adversarial.PREFIX))
     fooling = tf.constant(0.0)

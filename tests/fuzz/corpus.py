@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from helpers import GOLDEN, KINDS, LEVELS, codec_of, info_of, texture
 
-from codec_cli import container
-from codec_cli.images import Picture
+from codec_cli.bitstream import container
 from codec_cli.packing import pack_arrays
+from codec_cli.pictures.images import Picture
 from fuzz import folders
 from fuzz.harness import MAX_PIXELS, claimed_pixels
 from fuzz.mutation import DICTIONARY, TILE_PIXELS

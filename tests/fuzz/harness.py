@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from helpers import CONTEXT, FACTORIZED, MODELS, info_of
 
-from codec_cli import archive, container, entropy, transforms
+from codec_cli import transforms
+from codec_cli.bitstream import archive, container, entropy
 from codec_cli.codec import Codec
 from codec_cli.commands import info as info_command
 from codec_cli.decoding import Region

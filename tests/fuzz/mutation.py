@@ -13,9 +13,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from codec_cli import archive, container
+from codec_cli.bitstream import archive, container
+from codec_cli.bitstream.wire import CRC_SIZE, MAX_VARINT, Reader, crc, varint
 from codec_cli.errors import CodecError
-from codec_cli.wire import CRC_SIZE, MAX_VARINT, Reader, crc, varint
 from fuzz.folders import is_model, mutate_model
 
 ByteMutator = Callable[[bytes, int], bytes]

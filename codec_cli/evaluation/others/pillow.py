@@ -16,7 +16,7 @@ from PIL import __version__ as _pillow_version
 
 from codec_cli.errors import CodecError
 from codec_cli.evaluation.others.base import INSTALL, OtherCodec, Pixels, check_pixels, one_line
-from codec_cli.modern import load_heif, load_jxl
+from codec_cli.pictures.modern import load_heif, load_jxl
 
 __all__ = ["PILLOW_CODECS"]
 

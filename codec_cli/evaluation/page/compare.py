@@ -137,7 +137,7 @@ class Comparer:
             what waits to be written.
         """
         from codec_cli.evaluation.quality import Measure
-        from codec_cli.images import load_picture
+        from codec_cli.pictures.images import load_picture
 
         name = str(path)
         try:

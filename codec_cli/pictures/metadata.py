@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from codec_cli.colour import implied_profile
-from codec_cli.modern import Facts
+from codec_cli.pictures.colour import implied_profile
+from codec_cli.pictures.modern import Facts
 
 FACTS = "codec facts"
-"""Where :class:`codec_cli.modern.Facts` lie in an image's ``info``."""
+"""Where :class:`codec_cli.pictures.modern.Facts` lie in an image's ``info``."""
 
 
 def printable(text: str) -> str:
@@ -23,7 +23,7 @@ def kept_icc(image: Image.Image, channels: int, notes: list[str]) -> bytes | Non
     """The profile of an image if it fits the pixels that come of it; a note says what was dropped.
 
     Where an image names its colour space in another way, a profile of that; see
-    :func:`codec_cli.colour.implied_profile`.
+    :func:`codec_cli.pictures.colour.implied_profile`.
     """
     if image.mode in ("CMYK", "LAB"):
         return None  # These are converted, with a note of its own.

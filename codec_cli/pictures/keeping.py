@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from codec_cli.errors import ImageError
-from codec_cli.images import opened_image
+from codec_cli.pictures.images import opened_image
 
 __all__ = ["unkept"]
 

@@ -1,7 +1,8 @@
 """Images in by rows, for those too large to hold in memory: PNG, JPEG and TIFF by libvips, PNM as it is.
 
-Pillow reads the headers, so that metadata and colours are what :mod:`codec_cli.images` makes of them; what it
-would convert in other ways than by taking samples as they are (palettes, CMYK, ...) is not read by rows.
+Pillow reads the headers, so that metadata and colours are what :mod:`codec_cli.pictures.images` makes of
+them; what it would convert in other ways than by taking samples as they are (palettes, CMYK, ...) is not read
+by rows.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from codec_cli.container import Metadata
-from codec_cli.contents import dropped
+from codec_cli.bitstream.container import Metadata
 from codec_cli.errors import ImageError
-from codec_cli.images import REDUCED_NOTE, opened_image
 from codec_cli.memory import return_freed_memory
-from codec_cli.metadata import ORIENTATION, kept_exif, kept_icc
+from codec_cli.pictures.contents import dropped
+from codec_cli.pictures.images import REDUCED_NOTE, opened_image
+from codec_cli.pictures.metadata import ORIENTATION, kept_exif, kept_icc
 from codec_cli.spool import turned
 from codec_cli.tiles import StreamSource
 from codec_cli.transforms import Pixels
@@ -47,9 +48,9 @@ class RowPicture:
         name: What messages call it.
         shape: (height, width, channels) of the upright image; 1 channel is gray, 3 are R'G'B'.
         alpha: Whether there is an alpha plane.
-        icc: See :class:`codec_cli.images.Picture`.
-        exif: See :class:`codec_cli.images.Picture`.
-        warnings: See :class:`codec_cli.images.Picture`.
+        icc: See :class:`codec_cli.pictures.images.Picture`.
+        exif: See :class:`codec_cli.pictures.images.Picture`.
+        warnings: See :class:`codec_cli.pictures.images.Picture`.
     """
 
     name: str
@@ -78,7 +79,7 @@ class RowPicture:
         return Metadata(self.icc, self.exif, self._alpha_png() if self.alpha else None)
 
     def _alpha_png(self) -> bytes | None:
-        from codec_cli.writing import png_bytes
+        from codec_cli.pictures.writing import png_bytes
 
         if all((band == 255).all() for band in self.alpha_bands()):
             return None
@@ -127,8 +128,8 @@ def open_rows(
         formats: Pillow's names of the only formats to try; None for all that it reads.
 
     Returns:
-        The picture; or None where :func:`codec_cli.images.load_picture` has to do it: it is smaller, pyvips
-        is not installed, or it is not an image of samples that can be taken as they are.
+        The picture; or None where :func:`codec_cli.pictures.images.load_picture` has to do it: it is smaller,
+        pyvips is not installed, or it is not an image of samples that can be taken as they are.
 
     Raises:
         ImageError: The source can't be read, is not an image, or is damaged.
@@ -193,7 +194,7 @@ class _Samples:
         return bool(image.bands == self.channels + self.alpha and image.format == wanted)
 
     def narrow(self, band: npt.NDArray[Any]) -> Pixels:
-        """To 8 bits, by the rules of :func:`codec_cli.images.load_picture`."""
+        """To 8 bits, by the rules of :func:`codec_cli.pictures.images.load_picture`."""
         if self.wide and self.channels == 1 and not self.alpha:
             band = (band.astype(np.uint32) * 255 + 32767) // 65535
         elif self.wide:
@@ -270,7 +271,9 @@ def _open_vips(source: Path | bytes, name: str) -> Any:  # noqa: ANN401
     try:
         if isinstance(source, bytes):
             return pyvips.Image.new_from_buffer(source, "", access="sequential", fail_on="error")
-        return pyvips.Image.new_from_file(str(source), access="sequential", fail_on="error")
+        # Bytes: a name need not be UTF-8. And a source does not look for options in it, such as [page=1].
+        file = pyvips.Source.new_from_file(os.fsencode(source))
+        return pyvips.Image.new_from_source(file, "", access="sequential", fail_on="error")
     except pyvips.Error as error:
         raise _unreadable(name, error) from error
 
@@ -308,7 +311,7 @@ def _pnm_bands(source: Path | bytes, name: str, offset: int, shape: tuple[int, i
 
 
 def _unreadable(name: str, error: Exception) -> ImageError:
-    from codec_cli.metadata import printable
+    from codec_cli.pictures.metadata import printable
 
     lines = [line for line in str(error).splitlines() if line.strip()]
     return ImageError(

@@ -7,9 +7,9 @@ import struct
 
 import numpy as np
 
-from codec_cli.container import Header
+from codec_cli.bitstream.container import Header
 from codec_cli.errors import FormatError, ImageError
-from codec_cli.images import load_picture
+from codec_cli.pictures.images import load_picture
 from codec_cli.transforms import Plane
 
 __all__ = ["check_alpha", "decode_alpha", "encode_alpha"]

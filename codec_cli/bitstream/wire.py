@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 from codec_cli.errors import FormatError
 
-__all__ = ["CRC_SIZE", "MAX_METADATA", "MAX_VARINT", "Reader", "crc", "inflate", "matches", "varint"]
+__all__ = [
+    "CRC_SIZE",
+    "MAX_METADATA",
+    "MAX_VARINT",
+    "Reader",
+    "crc",
+    "inflate",
+    "matches",
+    "require_match",
+    "varint",
+]
 
 CRC_SIZE = 4
 MAX_METADATA = 16 << 20
@@ -25,6 +35,12 @@ def crc(data: bytes) -> bytes:
 def matches(data: bytes) -> bool:
     """Whether the last bytes are the CRC-32 of all those before."""
     return data[-CRC_SIZE:] == crc(data[:-CRC_SIZE])
+
+
+def require_match(data: bytes, what: str) -> None:
+    """Raises :class:`FormatError` unless :func:`matches`; ``what`` is a word for the bytes."""
+    if not matches(data):
+        raise FormatError(f"damaged: checksum does not match (the {what} is truncated or was changed)")
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The file format: a header, optional metadata, one segment per tile and a CRC-32.
 
-Conventions and the care for hostile bytes are those of :mod:`codec_cli.wire`. A file is, in this order:
+Conventions and the care for hostile bytes are those of :mod:`codec_cli.bitstream.wire`. A file is, in this
+order:
 
 * magic (2 bytes ``C0 DC``), version (1), model fingerprint (4), quality level (1), flags (1);
 * width and height, two varints;
@@ -19,8 +20,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from codec_cli.bitstream.wire import CRC_SIZE, MAX_METADATA, Reader, crc, inflate, require_match, varint
 from codec_cli.errors import FormatError, LimitError, VersionError
-from codec_cli.wire import CRC_SIZE, MAX_METADATA, Reader, crc, inflate, matches, varint
 
 MAGIC = b"\xc0\xdc"
 VERSION_ONE_TILE, VERSION_TILES = 1, 2
@@ -158,8 +159,7 @@ def version_of(data: bytes) -> int:
 def check_sum(data: bytes) -> None:
     """Refuse what is no file of ours or does not match its checksum; raises as :func:`parse`."""
     _check_start(data)
-    if not matches(data):
-        raise FormatError("damaged: checksum does not match (the file is truncated or was changed)")
+    require_match(data, "file")
 
 
 def parse(data: bytes, tile_pixels: int, max_pixels: int) -> Container:

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from codec_cli import modern
-from codec_cli.colour import to_rgb
-from codec_cli.contents import check_first, dropped
 from codec_cli.errors import CodecError, ImageError, LimitError, OutputError
-from codec_cli.metadata import (
+from codec_cli.pictures import modern
+from codec_cli.pictures.colour import to_rgb
+from codec_cli.pictures.contents import check_first, dropped
+from codec_cli.pictures.metadata import (
     FACTS,
     ORIENTATION,
     kept_exif,

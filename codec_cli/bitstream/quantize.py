@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.entropy import SYMBOL_MAX, SYMBOL_MIN, Ints, Tables
+from codec_cli.bitstream.entropy import SYMBOL_MAX, SYMBOL_MIN, Ints, Tables
 
 Floats = npt.NDArray[np.float32]
 

@@ -2,7 +2,7 @@
 
 A file of a small image is mostly header and checksum. An archive has these once, and a byte or two for each
 image: the length of its segment. Conventions and the care for hostile bytes are those of
-:mod:`codec_cli.wire`. An archive is, in this order:
+:mod:`codec_cli.bitstream.wire`. An archive is, in this order:
 
 * magic (2 bytes ``C0 DA``), version (1), model fingerprint (4), quality level (1), flags (1);
 * width and height of every image and the number of images, three varints;
@@ -20,10 +20,10 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codec_cli.container import FINGERPRINT_SIZE, MAX_DIMENSION, Header, tile_count
-from codec_cli.container import MAGIC as FILE_MAGIC
+from codec_cli.bitstream.container import FINGERPRINT_SIZE, MAX_DIMENSION, Header, tile_count
+from codec_cli.bitstream.container import MAGIC as FILE_MAGIC
+from codec_cli.bitstream.wire import CRC_SIZE, MAX_METADATA, Reader, crc, inflate, require_match, varint
 from codec_cli.errors import FormatError, LimitError, VersionError
-from codec_cli.wire import CRC_SIZE, MAX_METADATA, Reader, crc, inflate, matches, varint
 
 MAGIC = b"\xc0\xda"
 VERSION = 1
@@ -126,8 +126,7 @@ def peek(data: bytes) -> tuple[Header, int]:
 def check_sum(data: bytes) -> None:
     """Refuse what is no archive or does not match its checksum; raises as :func:`parse`."""
     _check_start(data)
-    if not matches(data):
-        raise FormatError("damaged: checksum does not match (the archive is truncated or was changed)")
+    require_match(data, "archive")
 
 
 def parse(data: bytes, tile_pixels: int, max_pixels: int) -> Archive:

@@ -18,9 +18,9 @@ from typing import IO, Any
 import numpy as np
 
 from codec_cli.errors import OutputError
-from codec_cli.images import PNG_LEVEL, output_format
-from codec_cli.metadata import printable
-from codec_cli.rows import band_rows, have_vips, vips
+from codec_cli.pictures.images import PNG_LEVEL, output_format
+from codec_cli.pictures.metadata import printable
+from codec_cli.pictures.rows import band_rows, have_vips, vips
 from codec_cli.transforms import Pixels
 
 __all__ = ["EXIF_DROPPED", "can_write_rows", "png_bytes", "save_rows"]
@@ -48,7 +48,7 @@ def save_rows(
     icc: bytes | None = None,
     exif: bytes | None = None,
 ) -> None:
-    """Writes an image as its rows come, encoded as :func:`codec_cli.images.save_picture` does.
+    """Writes an image as its rows come, encoded as :func:`codec_cli.pictures.images.save_picture` does.
 
     Args:
         path: What to write to; it need not have the suffix.
@@ -69,26 +69,25 @@ def save_rows(
     if kind == "JPEG" and exif and len(exif) > _MAX_JPEG_SEGMENT - len(_EXIF_START):
         raise OutputError(f"cannot be written as {suffix} (EXIF data is too long); choose .png")
     with contextlib.ExitStack() as stack:
+        target = _Target(stack.enter_context(path.open("w+b")), exif if kind != "TIFF" else None)
         save: Callable[[Any], None]
         if kind == "TIFF":
-            save = lambda image: image.tiffsave(  # noqa: E731 - one of three
-                str(path),
+            save = lambda image: target.save(  # noqa: E731 - one of three
+                image.tiffsave_target,
                 compression="deflate",
                 predictor="horizontal",
                 level=PNG_LEVEL,
                 bigtiff=shape[0] * shape[1] * shape[2] > 4_000_000_000,
                 keep="icc",
             )
+        elif kind == "PNG":
+            save = lambda image: target.save(  # noqa: E731
+                image.pngsave_target, compression=PNG_LEVEL, filter="all", keep="icc"
+            )
         else:
-            target = _Target(stack.enter_context(path.open("wb")), exif)
-            if kind == "PNG":
-                save = lambda image: target.save(  # noqa: E731
-                    image.pngsave_target, compression=PNG_LEVEL, filter="all", keep="icc"
-                )
-            else:
-                save = lambda image: target.save(  # noqa: E731
-                    image.jpegsave_target, Q=95, subsample_mode="off", keep="icc"
-                )
+            save = lambda image: target.save(  # noqa: E731
+                image.jpegsave_target, Q=95, subsample_mode="off", keep="icc"
+            )
         _through_vips(_png_stream(shape, bands), icc, save, suffix)
 
 
@@ -133,7 +132,10 @@ def _save_pnm(path: Path, suffix: str, shape: tuple[int, int, int], bands: Itera
 
 
 class _Target:
-    """A file that libvips writes to, with our EXIF put in: libvips would take it apart and write it anew."""
+    """A file that libvips writes to, with our EXIF put in: libvips would take it apart and write it anew.
+
+    Not by its name: that need not be UTF-8, and a full disk should be told as it is.
+    """
 
     def __init__(self, file: IO[bytes], exif: bytes | None) -> None:
         self._file, self._exif = file, exif
@@ -145,6 +147,8 @@ class _Target:
         pyvips = vips()
         target = pyvips.TargetCustom()
         target.on_write(self._write)
+        target.on_read(lambda size: self._guarded(lambda: self._file.read(size), None))
+        target.on_seek(lambda offset, whence: self._guarded(lambda: self._file.seek(offset, whence)))
         try:
             method(target, **options)
         except pyvips.Error:
@@ -153,19 +157,27 @@ class _Target:
             raise
         self._file.write(self._head)
 
-    def _write(self, data: Any) -> int:  # noqa: ANN401 - a buffer of cffi
+    def _guarded(self, work: Callable[[], Any], failed: Any = -1) -> Any:  # noqa: ANN401 - of libvips
+        """Keeps a failure for later: it must not leave a callback of C."""
         try:
-            if self._exif is None:
-                self._file.write(data)
-            else:
-                self._head += bytes(data)
-                place = self._place()
-                if place is not None:
-                    self._file.write(self._head[:place] + self._wrapped(self._exif) + self._head[place:])
-                    self._head, self._exif = b"", None
-        except OSError as error:  # It must not leave a callback of C.
+            return work()
+        except OSError as error:
             self._failure = error
-            return -1
+            return failed
+
+    def _write(self, data: Any) -> int:  # noqa: ANN401 - a buffer of cffi
+        count: int = self._guarded(lambda: self._written(data))
+        return count
+
+    def _written(self, data: Any) -> int:  # noqa: ANN401
+        if self._exif is None:
+            self._file.write(data)
+            return len(data)
+        self._head += bytes(data)
+        place = self._place()
+        if place is not None:
+            self._file.write(self._head[:place] + self._wrapped(self._exif) + self._head[place:])
+            self._head, self._exif = b"", None
         return len(data)
 
     def _place(self) -> int | None:
