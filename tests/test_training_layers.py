@@ -41,7 +41,7 @@ def keras(layer, arrays, x, name="analysis/0"):
     return layer(x).numpy()
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 2), (1, 1), (4, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 2), (1, 1), (4, 2), (1, 2), (1, 3)])
 def test_convolutions_are_those_of_keras(kernel, stride):
     options = {"filters": 5, "kernel": kernel, "stride": stride}
     arrays, x, out = run({"op": "conv", **options})
@@ -50,6 +50,31 @@ def test_convolutions_are_those_of_keras(kernel, stride):
     arrays, x, out = run({"op": "conv_transpose", **options})
     expected = keras(KERAS.Conv2DTranspose(5, kernel, stride, padding="same"), arrays, x)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("op", ["conv", "conv_transpose"])
+@pytest.mark.parametrize("kernel", [1, 2])
+def test_no_gradient_is_of_a_strided_1x1_kernel(op, kernel):
+    """oneDNN corrupts memory there, so that a process dies later, somewhere else."""
+    layer = Layer(op=op, filters=5, kernel=kernel, stride=2)
+    arrays: dict[str, np.ndarray] = {}
+    layers.init([layer], "x", (6, 4, 3), np.random.default_rng(2), arrays)
+
+    @tf.function
+    def gradients(x, params):
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            total = tf.reduce_sum(layers.apply([layer], "x", params, x, 0.2) ** 2)
+        return tape.gradient(total, params)
+
+    x = tf.ones((2, 6, 4, 3))
+    params = {name: tf.constant(value) for name, value in arrays.items()}
+    graph = gradients.get_concrete_function(x, params).graph
+    strides = {
+        tuple(op.get_attr("strides")) for op in graph.get_operations() if op.type == "Conv2DBackpropFilter"
+    }
+    assert strides == {(1, kernel, kernel, 1)}
+    assert all(np.any(value != 0) for value in gradients(x, params).values())
 
 
 def test_dense_is_that_of_keras():

@@ -153,10 +153,7 @@ def _run(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) ->
     if layer.op == "conv":
         return _conv(params, name, x, layer.stride)
     if layer.op == "conv_transpose":
-        kernel = tf.cast(params[f"{name}/kernel"], x.dtype)
-        size = (tf.shape(x)[0], x.shape[1] * layer.stride, x.shape[2] * layer.stride, layer.filters)
-        out = tf.nn.conv2d_transpose(x, kernel, size, layer.stride, "SAME")
-        return out + tf.cast(params[f"{name}/bias"], x.dtype)
+        return _conv_transpose(params, name, x, layer.stride)
     if layer.op == "dense":
         return tf.matmul(x, tf.cast(params[f"{name}/kernel"], x.dtype)) + tf.cast(
             params[f"{name}/bias"], x.dtype
@@ -180,7 +177,24 @@ def _run(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) ->
 
 def _conv(params: Params, name: str, x: tf.Tensor, stride: int) -> tf.Tensor:
     kernel = tf.cast(params[f"{name}/kernel"], x.dtype)
+    if kernel.shape[0] == 1:
+        # The same result without a stride: the gradient of a strided 1x1 kernel of fewer than 16 channels
+        # writes beyond its memory in oneDNN (https://github.com/uxlfoundation/oneDNN/issues/6035).
+        x, stride = x[:, ::stride, ::stride], 1
     return tf.nn.conv2d(x, kernel, stride, "SAME") + tf.cast(params[f"{name}/bias"], x.dtype)
+
+
+def _conv_transpose(params: Params, name: str, x: tf.Tensor, stride: int) -> tf.Tensor:
+    kernel, bias = (tf.cast(params[f"{name}/{part}"], x.dtype) for part in ("kernel", "bias"))
+    if kernel.shape[0] == 1:
+        # Likewise: every pixel becomes the first of a block that is empty otherwise.
+        x = tf.nn.conv2d(x, tf.transpose(kernel, (0, 1, 3, 2)), 1, "SAME")
+        if stride > 1:
+            empty = tf.zeros_like(tf.repeat(x, stride**2 - 1, 3))
+            x = tf.nn.depth_to_space(tf.concat([x, empty], 3), stride)
+        return x + bias
+    size = (tf.shape(x)[0], x.shape[1] * stride, x.shape[2] * stride, kernel.shape[2])
+    return tf.nn.conv2d_transpose(x, kernel, size, stride, "SAME") + bias
 
 
 def _activate(layer: Layer, name: str, params: Params, x: tf.Tensor, slope: float) -> tf.Tensor:
