@@ -17,7 +17,7 @@ from codec_cli.zoo import ANALYSIS, ENCODER, SYNTHESIS, ModelInfo
 MAX_GAIN = 1e30
 
 
-def load_entropy_model(info: ModelInfo) -> ContextModel | FactorizedModel:
+def load_entropy_model(info: ModelInfo, threads: int = 1) -> ContextModel | FactorizedModel:
     """Builds a model's entropy coder from its stored integers (raises :class:`ModelError`)."""
     arrays = info.tables
     try:
@@ -36,6 +36,7 @@ def load_entropy_model(info: ModelInfo) -> ContextModel | FactorizedModel:
             Tables(arrays["bank/offsets"], arrays["bank/lengths"], arrays["bank/counts"]),
             arrays["magnitude"].astype(np.float32),
             networks,
+            threads,
         )
         model.check_shapes(info.levels, int(info.facts["latent_channels"]))
         return model
@@ -90,7 +91,7 @@ class Loaded:
     @cached_property
     def entropy(self) -> ContextModel | FactorizedModel:
         """The entropy coder."""
-        return load_entropy_model(self.info)
+        return load_entropy_model(self.info, self._threads)
 
     @cached_property
     def distortion_weight(self) -> Floats | None:

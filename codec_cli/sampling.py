@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.bitstream.context import ContextModel, Walk
+from codec_cli.bitstream.context import ContextModel
 from codec_cli.bitstream.entropy import SYMBOL_MAX, SYMBOL_MIN, TOTAL, Ints, Tables
+from codec_cli.bitstream.walk import Walk
 from codec_cli.codec import Codec
 from codec_cli.errors import LimitError
 from codec_cli.loading import Loaded

@@ -28,9 +28,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_cli.bitstream.container import parse
-from codec_cli.bitstream.context import EXACT, INPUT_CLIP, Walk
+from codec_cli.bitstream.context import EXACT
+from codec_cli.bitstream.walk import INPUT_CLIP, Walk
 from codec_cli.codec import Codec
-from codec_cli.errors import ModelError
+from codec_cli.errors import FormatError, ModelError
 from codec_cli.loading import load_entropy_model
 from codec_cli.zoo import read_info
 
@@ -396,8 +397,8 @@ def other_arithmetic(product):
     """What ``Network`` does, with another product and, for whole numbers, an arithmetic shift."""
 
     def wrap(network):
-        def evaluate(inputs, level, scales):
-            hidden = inputs
+        def evaluate(parts, chosen, level, scales):
+            hidden = np.concatenate(list(parts), 1)[chosen]
             for number, layer in enumerate(network.layers):
                 total = product(np.ascontiguousarray(hidden, np.float32), layer.kernel)
                 shift = np.rint(-np.log2(layer.scale)).astype(np.int64)
@@ -433,9 +434,10 @@ class TestExactness:
                     np.zeros((1, len(limit))),
                 ]
             ).astype(np.float32)
+            parts, chosen = np.array_split(inputs, 3, axis=1), np.arange(len(inputs))
             for level in (0, 3, LEVELS - 1):
-                expected = network(inputs, level, scales)
-                found = other_arithmetic(product)(network)(inputs, level, scales)
+                expected = network(parts, chosen, level, scales)
+                found = other_arithmetic(product)(network)([inputs], chosen, level, scales)
                 for one, other in zip(expected, found, strict=True):
                     assert one.dtype == np.int32
                     assert np.array_equal(one, other)
@@ -453,6 +455,29 @@ class TestExactness:
                 for segment, tile in zip(parsed.tiles, expected, strict=True)
             ]
             assert checksum(tiles) == entry["symbols"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 8), (13, 17), (64, 1), (33, 64), (64, 64)])
+def test_any_number_of_threads_gives_the_same(size):
+    """Each takes a share of the positions, of which small tiles have too few for all."""
+    symbols = random_symbols(*size, seed=4)
+    model = entropy_of(CONTEXT)
+    expected = model.encode(symbols, 5)
+    for threads in (2, 3, 16):
+        other = dataclasses.replace(model, threads=threads)
+        assert other.encode(symbols, 5) == expected
+        assert np.array_equal(other.decode(expected, *size, 5), symbols)
+
+
+def test_threads_leave_the_product_library_as_it_was():
+    from threadpoolctl import threadpool_info
+
+    model = dataclasses.replace(entropy_of(CONTEXT), threads=2)
+    before = threadpool_info()
+    segment = model.encode(random_symbols(32, 32, seed=4), 5)
+    with pytest.raises(FormatError):
+        model.decode(segment[:-8], 32, 32, 5)
+    assert threadpool_info() == before
 
 
 def test_the_exactness_test_would_notice():

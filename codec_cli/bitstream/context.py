@@ -4,34 +4,28 @@ Latent channels come in groups, each group in the two halves of a checkerboard. 
 group uses a table per channel. Every later pass evaluates a small network whose inputs, weights and
 activations are integers held in float32: as long as no sum reaches 2^24, float32 matrix products give the
 same result in any order, on any processor. Export proves that bound (:func:`check_bounds`); this module
-only gathers, multiplies, floors and clips. docs/FORMAT.md specifies every step.
+only multiplies, adds, floors and clips. docs/FORMAT.md specifies every step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from codec_cli.bitstream.entropy import Decoder, Encoder, Ints, Tables
 from codec_cli.bitstream.quantize import choose
+from codec_cli.bitstream.walk import ALL_TAPS, CROSS_TAPS, FRACTIONS, INPUT_CLIP, Walk
 from codec_cli.errors import ModelError
 
-INPUT_CLIP = 255
 ACTIVATION_MAX = 255
-FRACTIONS = 8
 # Means are clipped to +-512 symbols.
 MEAN_MAX = 512 * FRACTIONS
 EXACT = 1 << 24
 
 Floats = npt.NDArray[np.float32]
-
-ALL_TAPS = tuple((dy, dx) for dy in range(3) for dx in range(3))
-# The neighbours in the other half of the checkerboard.
-CROSS_TAPS = ((0, 1), (1, 0), (1, 2), (2, 1))
 
 
 @dataclass(frozen=True)
@@ -50,11 +44,29 @@ class Layer:
 
     def __call__(self, inputs: Floats, level: int) -> Floats:
         """Applies the layer to float32 (n, inputs); exact if the bound holds."""
-        # Columns first: OpenBLAS shares these shapes better among two threads, three quarters of the time.
-        out: Floats = (self.kernel.T @ inputs.T).T
-        out += self.bias[level]
-        out *= self.scale
-        return np.floor(out, out)
+        return self.finish(inputs @ self.kernel, level)
+
+    def sums(self, parts: Iterable[Floats]) -> Floats:
+        """The products with inputs that lie in several arrays, each float32 (n, some of the inputs)."""
+        begin, total, product = 0, None, None
+        for part in parts:
+            end = begin + part.shape[1]
+            kernel = self.kernel[begin:end]
+            if total is None:
+                total = part @ kernel
+                product = np.empty_like(total)
+            else:
+                total += np.matmul(part, kernel, out=product)
+            begin = end
+        if total is None:
+            raise AssertionError("a layer has inputs")
+        return total
+
+    def finish(self, sums: Floats, level: int) -> Floats:
+        """Bias, scale and floor, in place."""
+        sums += self.bias[level]
+        sums *= self.scale
+        return np.floor(sums, sums)
 
     def check_bound(self, largest: npt.NDArray[np.float64], name: str) -> None:
         """Raises :class:`ModelError` if any partial sum could reach 2^24.
@@ -73,26 +85,27 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """The three layers of one pass; ``layers[0]`` sees gathered neighbourhoods."""
+    """The three layers of one pass; ``layers[0]`` sees neighbourhoods."""
 
     layers: tuple[Layer, Layer, Layer]
 
-    def __call__(self, inputs: Floats, level: int, scales: int) -> tuple[Ints, Ints]:
+    def __call__(
+        self, parts: Iterable[Floats], chosen: npt.NDArray[np.intp], level: int, scales: int
+    ) -> tuple[Ints, Ints]:
         """Runs the network.
 
         Args:
-            inputs: float32 (positions, inputs), integer values.
+            parts: The inputs of ``layers[0]`` in order, float32 (cells, some of the inputs), integer values.
+            chosen: int (positions,), the cells that are positions of the tile.
             level: Usable level.
             scales: Number of scales in the bank.
 
         Returns:
             Table index and centre of each symbol, both int32 (positions * channels,), channel fastest.
         """
-        hidden = inputs
-        for layer in self.layers[:2]:
-            hidden = layer(hidden, level)
-            np.minimum(np.maximum(hidden, 0, out=hidden), ACTIVATION_MAX, out=hidden)
-        out = self.layers[2](hidden, level)
+        first, second, last = self.layers
+        hidden = _activate(first.finish(first.sums(parts).take(chosen, 0), level))
+        out = last(_activate(second(hidden, level)), level)
         channels = out.shape[1] // 2
         mean = np.clip(out[:, :channels], -MEAN_MAX, MEAN_MAX - 1).astype(np.int32)
         scale = np.clip(out[:, channels:], 0, scales - 1).astype(np.int32)
@@ -100,6 +113,12 @@ class Network:
         centre = mean >> 3
         index = scale * FRACTIONS + (mean & (FRACTIONS - 1))
         return index.reshape(-1), centre.reshape(-1)
+
+
+def _activate(hidden: Floats) -> Floats:
+    """In place."""
+    clipped: Floats = np.minimum(np.maximum(hidden, 0, out=hidden), ACTIVATION_MAX, out=hidden)
+    return clipped
 
 
 @dataclass(frozen=True)
@@ -112,6 +131,7 @@ class ContextModel:
         bank: Tables by scale * 8 + fraction.
         magnitude: float32 (256,), the rounded logarithm of a magnitude, integer values.
         networks: By (group, half).
+        threads: Processor threads.
     """
 
     groups: tuple[int, ...]
@@ -119,6 +139,7 @@ class ContextModel:
     bank: Tables
     magnitude: Floats
     networks: dict[tuple[int, int], Network]
+    threads: int = 1
 
     def check_shapes(self, levels: int, channels: int) -> None:
         """Raises :class:`ModelError` unless all parts fit each other.
@@ -210,83 +231,6 @@ class ContextModel:
             walk.fill(values)
         decoder.finish()
         return out
-
-
-class Pass(NamedTuple):
-    """What codes one pass of a tile; positions in raster order, channels fastest."""
-
-    rows: npt.NDArray[np.intp]
-    columns: npt.NDArray[np.intp]
-    channels: slice
-    tables: Tables
-    table: Ints
-    centre: Ints
-
-
-class Walk:
-    """Iterates over a tile's passes; the caller hands each pass's symbols back with :meth:`fill`."""
-
-    def __init__(self, model: ContextModel, height: int, width: int, level: int) -> None:
-        self._model = model
-        self._level = level
-        # One position of zeros around: nothing outside the tile is ever seen. A row per position, so that
-        # a neighbourhood is a gather of whole rows.
-        self._row_length = width + 2
-        cells = (height + 2) * (width + 2)
-        self._features = [np.zeros((cells, 2 * size), np.float32) for size in model.groups]
-        grid_rows, grid_columns = np.indices((height, width))
-        even = (grid_rows + grid_columns) % 2 == 0
-        self._halves = [np.nonzero(even), np.nonzero(~even)]
-        self._scales = len(model.bank.lengths) // FRACTIONS
-        self._place: tuple[npt.NDArray[np.intp], int]
-        # One block for all gathers: fresh memory for each would cost more than the gathering.
-        known = np.cumsum([0, *model.groups[:-1]])
-        widest = 2 * int(max(len(ALL_TAPS) * known + len(CROSS_TAPS) * np.array(model.groups)))
-        self._scratch = np.empty(widest * len(self._halves[0][0]), np.float32)
-
-    def __iter__(self) -> Iterator[Pass]:
-        begin = 0
-        for g, size in enumerate(self._model.groups):
-            known = np.concatenate(self._features[:g], 1) if g else None
-            for h, (rows, columns) in enumerate(self._halves):
-                if len(rows) == 0:
-                    continue
-                corner = rows * self._row_length + columns
-                self._place = (corner + self._row_length + 1, g)
-                if (g, h) == (0, 0):
-                    tables = self._model.first[self._level]
-                    index = np.tile(np.arange(size, dtype=np.int32), len(rows))
-                    centre = np.zeros(len(index), np.int32)
-                else:
-                    tables = self._model.bank
-                    sources = [] if known is None else [(known, ALL_TAPS)]
-                    sources += [(self._features[g], CROSS_TAPS)] if h else []
-                    inputs = self._gather(corner, sources)
-                    index, centre = self._model.networks[g, h](inputs, self._level, self._scales)
-                yield Pass(rows, columns, slice(begin, begin + size), tables, index, centre)
-            begin += size
-
-    def _gather(
-        self, corner: npt.NDArray[np.intp], sources: list[tuple[Floats, tuple[tuple[int, int], ...]]]
-    ) -> Floats:
-        """A row per position: its neighbours' features, tap by tap, source by source."""
-        width = sum(features.shape[1] * len(taps) for features, taps in sources)
-        inputs: Floats = self._scratch[: len(corner) * width].reshape(len(corner), width)
-        begin = 0
-        for features, taps in sources:
-            for dy, dx in taps:
-                end = begin + features.shape[1]
-                inputs[:, begin:end] = features.take(corner + (dy * self._row_length + dx), axis=0)
-                begin = end
-        return inputs
-
-    def fill(self, symbols: Ints) -> None:
-        """Makes the current pass's symbols, int32 (positions, channels), known to later passes."""
-        cells, g = self._place
-        clipped = np.clip(symbols, -INPUT_CLIP, INPUT_CLIP)
-        self._features[g][cells] = np.concatenate(
-            [clipped.astype(np.float32), self._model.magnitude[np.abs(clipped)]], 1
-        )
 
 
 @dataclass(frozen=True)

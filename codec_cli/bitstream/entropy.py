@@ -170,17 +170,22 @@ class Decoder:
 
     def get(self, tables: Tables, index: Ints, centre: Ints) -> Ints:
         """Decodes the symbols of a pass; arguments and result as in :meth:`Encoder.put`."""
-        entry = np.empty(len(index), np.int32)
         ranked = _Sorted.of(index)
+        symbols = np.empty(len(index), np.int32)
         try:
             parts = [self._next(tables.model(table), end - begin) for table, begin, end in ranked.runs]
             if parts:
-                entry[ranked.order] = np.concatenate(parts)
-            escaped = entry == tables.lengths[index] - 1
-            symbols = entry + tables.offsets[index] + centre
-            if escaped.any():
-                raw = self._next(_BYTE, 2 * int(escaped.sum())).reshape(-1, 2)
-                symbols[escaped] = (raw[:, 0] << 8) + raw[:, 1] + SYMBOL_MIN
+                entry, lengths = np.concatenate(parts), [len(part) for part in parts]
+                # A run's table is looked up once, not for every symbol.
+                used = [table for table, _, _ in ranked.runs]
+                escaped = entry == np.repeat(tables.lengths[used] - 1, lengths)
+                entry += np.repeat(tables.offsets[used], lengths)
+                symbols[ranked.order] = entry
+                symbols += centre
+                if escaped.any():
+                    raw = self._next(_BYTE, 2 * int(escaped.sum())).reshape(-1, 2)
+                    places = np.sort(ranked.order[escaped])
+                    symbols[places] = (raw[:, 0] << 8) + raw[:, 1] + SYMBOL_MIN
         except BaseException as error:
             # A panic in the Rust library is no `Exception`; nothing but an interruption may pass.
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):

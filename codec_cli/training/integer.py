@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.bitstream.context import ACTIVATION_MAX, ALL_TAPS, CROSS_TAPS, EXACT, FRACTIONS, INPUT_CLIP
+from codec_cli.bitstream.context import ACTIVATION_MAX, EXACT
+from codec_cli.bitstream.walk import ALL_TAPS, CROSS_TAPS, FRACTIONS, INPUT_CLIP
 from codec_cli.errors import TrainingError
 from codec_cli.training import context, levels, tables
 from codec_cli.training.config import Config

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.bitstream.context import FRACTIONS
 from codec_cli.bitstream.entropy import TOTAL, Tables
+from codec_cli.bitstream.walk import FRACTIONS
 from codec_cli.training import prior
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays, Params
