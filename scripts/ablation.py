@@ -69,7 +69,7 @@ def coding(codec: Codec, images: list[np.ndarray], levels: list[int], data_path:
     import tensorflow as tf
 
     from codec_cli.bitstream.context import FactorizedModel
-    from codec_cli.training import context, data, export, lite, tables
+    from codec_cli.training import context, data, export, lite, sensitivity, tables
     from codec_cli.training import levels as training_levels
     from codec_cli.training.config import Config
 
@@ -83,7 +83,7 @@ def coding(codec: Codec, images: list[np.ndarray], levels: list[int], data_path:
             update={"data": config.data.model_copy(update={"path": data_path, "cache_patches": 600})}
         )
         patches = data.load_patches(config, Path(".cache"))
-        latents = export._patch_latents(config, lite.round_half(params), np.asarray(patches[::3]))
+        latents = sensitivity.patch_latents(config, lite.round_half(params), np.asarray(patches[::3]))
         channels = latents.shape[-1]
         index = np.broadcast_to(np.arange(channels), latents.shape).reshape(-1)
         flat = [np.full(2 * export.CENTRE + 1, 1e-6)] * channels

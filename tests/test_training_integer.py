@@ -14,7 +14,8 @@ pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
 
 import tensorflow as tf
 
-from codec_cli.bitstream.context import ACTIVATION_MAX, EXACT, FRACTIONS, INPUT_CLIP, MEAN_MAX, Layer, Walk
+from codec_cli.bitstream.context import ACTIVATION_MAX, EXACT, MEAN_MAX, Layer
+from codec_cli.bitstream.walk import FRACTIONS, INPUT_CLIP, Walk
 from codec_cli.errors import ModelError, TrainingError
 from codec_cli.loading import load_entropy_model
 from codec_cli.training import context, integer, levels, networks, tables
@@ -228,6 +229,48 @@ def test_layers_are_exact_at_their_largest_sums(data):
         real = values.astype(float) @ kernel + bias[level]
         slack = (largest.sum() / 2 + 1) * 2.0 ** -made["shift"].astype(float) + 0.5
         assert (np.abs(exact - real) <= slack + 1e-6 * np.abs(real)).all()
+
+
+def test_optimised_symbols_are_the_cheaper_ones(trained, symbols):
+    """Every symbol, given those that its context sees: the rule of the encoder, with the float networks."""
+    config, params = trained
+    constants = {name: tf.constant(value) for name, value in params.items()}
+    rng = np.random.default_rng(3)
+    usable = range(0, config.levels.usable, config.levels.between + 1)
+    wanted = (symbols[usable] + rng.uniform(-0.5, 0.5, symbols[usable].shape)).astype(np.float32)
+    worth = rng.uniform(0.5, 8, (len(usable), wanted.shape[-1])).astype(np.float32)
+    found, _ = context.optimised(constants, config, tf.constant(wanted[None]), tf.constant(worth))
+    starts = np.concatenate([[0], np.cumsum(config.entropy.context.groups)])
+    moved = 0
+    for i, level in enumerate(usable):
+        chosen = found[0, i].numpy()
+        for g, h, mean, log2_scale in float_network(trained, chosen, level):
+            part = slice(starts[g], starts[g + 1])
+            plain = np.rint(wanted[i, :, :, part])
+            other = plain - np.sign(plain - np.floor(mean))
+            cost = [
+                context.logistic_bits(value, mean, np.clip(log2_scale, -8, 8)).numpy()
+                + worth[i, part] * np.square(wanted[i, :, :, part] - value)
+                for value in (plain, other)
+            ]
+            here = (np.add(*np.indices(plain.shape[:2])) % 2 == h)[:, :, None] & (
+                np.abs(cost[0] - cost[1]) > 1e-3
+            )
+            cheaper = np.where(cost[1] < cost[0], other, plain)
+            np.testing.assert_array_equal(chosen[..., part][here], cheaper[here])
+            moved += (cheaper != plain)[here].sum()
+    assert moved > 200
+
+
+def test_an_error_that_is_worth_everything_gives_plain_rounding(trained, symbols):
+    config, params = trained
+    constants = {name: tf.constant(value) for name, value in params.items()}
+    count, level = len(config.levels.lambdas), 3
+    scaled = tf.constant(np.repeat(symbols[level][None, None], count, 1) + np.float32(0.3))
+    worth = tf.fill((count, scaled.shape[-1]), 1e9)
+    found, bits = context.optimised(constants, config, scaled, worth)
+    np.testing.assert_array_equal(found, tf.round(scaled))
+    np.testing.assert_allclose(bits, context.rate_bits(constants, config, found, found), rtol=1e-4)
 
 
 def test_the_finest_shift_that_fits_is_taken():

@@ -386,6 +386,29 @@ def test_fine_tuning_runs(environment, weights, tmp_path):
         np.testing.assert_allclose(value, weights[name], atol=2e-5)
 
 
+def test_training_with_optimised_symbols(environment, weights, tmp_path):
+    """Entropy model and synthesis learn from what the encoder would send; the analysis stays."""
+    settings = ["run.rdoq=0.2", "run.steps=30", "run.validate_steps=10", "optimizer.learning_rate=2e-4"]
+    train(tmp_path / "run", *settings, start_from="tiny")
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    state, _, _ = checkpoint.load(tmp_path / "run")
+    shape = weights["gain/forward"].shape
+    for part in ("params", "ema"):
+        values = dict(state[part])
+        worth = values.pop("encoder/distortion_weight")
+        assert worth.shape == shape
+        assert (worth > 0).all()
+        for name, value in values.items():
+            still = name.startswith(("analysis/", "gain/forward"))
+            assert np.array_equal(value, weights[name]) == still, name
+
+
+def test_optimised_symbols_need_a_model(environment, tmp_path):
+    with pytest.raises(TrainingError, match="--from"):
+        train(tmp_path / "run", "run.rdoq=0.2")
+
+
 def test_another_entropy_model_on_known_transforms(environment, weights):
     params = loop.initial_params(tiny("entropy.kind=factorized"), pictures(4), "tiny")
     fresh = model.init_params(tiny("entropy.kind=factorized"), pictures(4))

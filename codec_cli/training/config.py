@@ -415,6 +415,9 @@ class Run(_Section):
     Attributes:
         decoder_rounding: Fraction of the run after which the synthesis sees rounded latents
             (straight-through gradient) instead of noisy ones; 1 means never.
+        rdoq: Strength of rate-distortion-optimised quantization (at 1 an error counts in full, below it
+            counts more). Above 0, entropy model and synthesis learn from the symbols that the encoder would
+            choose; the analysis stays as it is. For a context model that has its transforms (``--from``).
     """
 
     steps: PositiveInt = 20000
@@ -424,6 +427,7 @@ class Run(_Section):
     validate_steps: PositiveInt = 1000
     validation_images: PositiveInt = 8
     jit: bool = False
+    rdoq: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 def _kind(tree: Any) -> str:  # noqa: ANN401 - JSON, or an object already
@@ -467,6 +471,8 @@ class Config(_Section):
             and sum(self.entropy.context.groups) != self.transforms.latent_channels
         ):
             raise ValueError("entropy.context.groups must sum to transforms.latent_channels")
+        if self.run.rdoq and self.entropy.kind != "context":
+            raise ValueError("run.rdoq is for entropy.kind context")
         return self
 
     @model_validator(mode="after")

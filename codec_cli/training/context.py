@@ -14,6 +14,8 @@ quarter octaves. Training is in float without those roundings; export rounds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +126,15 @@ def network(
     return mean * MEAN_GAIN, scale
 
 
+def _density(
+    params: Params, place: tuple[int, int], inputs: tf.Tensor, level_weights: tf.Tensor, dtype: tf.DType
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """:func:`network` of the pass (group, half), with bounded scales."""
+    mean, scale = network(params, f"context/pass-{place[0]}-{place[1]}", inputs, level_weights, dtype)
+    # Bounds whose gradient still leads back inside.
+    return mean, tfc.upper_bound(tfc.lower_bound(scale, LOG2_SCALE_MIN), LOG2_SCALE_MAX)
+
+
 def logistic_bits(symbols: tf.Tensor, mean: tf.Tensor, log2_scale: tf.Tensor) -> tf.Tensor:
     """Bits of symbols under a logistic density integrated over unit bins.
 
@@ -167,12 +178,71 @@ def pass_bits(
         known = [features(seen[..., :begin])] if begin else []
         if h:
             known.append(features(seen[..., begin:end] * first))
-        mean, scale = network(params, f"context/pass-{g}-{h}", tf.concat(known, -1), level_weights, dtype)
-        # Bounds whose gradient still leads back inside.
-        scale = tfc.upper_bound(tfc.lower_bound(scale, LOG2_SCALE_MIN), LOG2_SCALE_MAX)
+        mean, scale = _density(params, (g, h), tf.concat(known, -1), level_weights, dtype)
         mask = first if h == 0 else 1 - first
         total += tf.reduce_sum(logistic_bits(coded[..., begin:end], mean, scale) * mask, (1, 2, 3))
     return total
+
+
+def optimised(
+    params: Params, config: Config, scaled: tf.Tensor, worth: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Symbols of rate-distortion-optimised quantization, and their bits.
+
+    The float twin of :meth:`codec_cli.bitstream.context.ContextModel.encode_optimised`: pass by pass, each
+    symbol is the nearest integer or the next one towards the floor of its mean, whichever costs less.
+
+    Args:
+        params: All parameters by name.
+        config: The configuration.
+        scaled: float32 (repeats, levels, height, width, channels), latents times gain.
+        worth: float32 (levels, channels), bits that a squared error of one symbol step is worth.
+
+    Returns:
+        The symbols, float32 of the shape of ``scaled``, without a gradient; and the bits of each image,
+        float32 (repeats, levels), whose gradient leads to the entropy model alone.
+    """
+    repeats, levels, height, width, channels = scaled.shape
+    dtype = precision(config)
+    wanted = tf.stop_gradient(tf.reshape(scaled, (-1, height, width, channels)))
+    worth = tf.tile(tf.stop_gradient(worth), (repeats, 1))[:, None, None, :]
+    level_weights = tf.tile(tf.eye(levels), (repeats, 1))
+    groups = config.entropy.context.groups
+    starts = np.concatenate([[0], np.cumsum(groups)])
+    first = tf.constant(checkerboard(height, width))
+    density = prior.build_prior(params, (levels, groups[0]), config.entropy)
+
+    def static(symbols: tf.Tensor) -> tf.Tensor:
+        by_level = prior.bits(density, tf.reshape(symbols, (repeats, levels, height, width, -1)))
+        return tf.reshape(tf.transpose(by_level, (0, 3, 1, 2, 4)), symbols.shape)
+
+    known: list[tf.Tensor] = []
+    total, own = tf.zeros(wanted.shape[:1]), tf.zeros(())
+    for g, h in [(0, 0), *passes(config)]:
+        part = slice(int(starts[g]), int(starts[g + 1]))
+        cost, centre = static, tf.zeros(())
+        if (g, h) != (0, 0):
+            seen = [features(tf.concat(known, -1))] if known else []
+            seen += [features(own)] if h else []
+            mean, scale = _density(params, (g, h), tf.concat(seen, -1), level_weights, dtype)
+            cost, centre = partial(logistic_bits, mean=mean, log2_scale=scale), tf.floor(mean)
+        symbols = tf.stop_gradient(_cheaper(wanted[..., part], centre, worth[..., part], cost))
+        mask = first if h == 0 else 1 - first
+        total += tf.reduce_sum(cost(symbols) * mask, (1, 2, 3))
+        own = symbols * mask if h == 0 else own + symbols * mask
+        if h:
+            known.append(own)
+    return tf.reshape(tf.concat(known, -1), scaled.shape), tf.reshape(total, (repeats, levels))
+
+
+def _cheaper(
+    wanted: tf.Tensor, centre: tf.Tensor, worth: tf.Tensor, cost: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """As :func:`codec_cli.bitstream.quantize.choose`."""
+    nearest = tf.round(wanted)
+    other = nearest - tf.sign(nearest - centre)
+    error = tf.square(wanted - other) - tf.square(wanted - nearest)
+    return tf.where(cost(nearest) - cost(other) > worth * error, other, nearest)
 
 
 def rate_bits(params: Params, config: Config, noisy: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:

@@ -19,15 +19,17 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from codec_cli import zoo
-from codec_cli.bitstream.context import ContextModel, Walk
+from codec_cli.bitstream.context import ContextModel
 from codec_cli.bitstream.entropy import Tables
 from codec_cli.bitstream.quantize import nearest
+from codec_cli.bitstream.walk import Walk
 from codec_cli.codec import Codec
 from codec_cli.errors import TrainingError
 from codec_cli.loading import load_entropy_model
 from codec_cli.training import checkpoint, data, gdn, integer, levels, lite, networks, tables
 from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
+from codec_cli.training.sensitivity import distortion_weights, patch_latents
 
 CENTRE = 1500
 # Latent positions to count symbols at, for transforms of small images.
@@ -35,21 +37,6 @@ LISTED_POSITIONS = 60000
 # Walks through the passes take milliseconds each, however small the patch.
 MAX_WALKS = 2000
 CARD = "README.md"
-
-
-def _patch_latents(config: Config, params: Arrays, patches: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Latents without gain of training patches, float32 (n, h, w, latent_channels)."""
-    stride = config.transforms.stride
-    side = min(64 * stride, patches.shape[1] // stride * stride)
-    constants = {name: tf.constant(value) for name, value in params.items() if name.startswith("analysis/")}
-
-    @tf.function(autograph=False)
-    def run(images: tf.Tensor) -> tf.Tensor:
-        return networks.analysis(constants, config.transforms, tf.cast(images, tf.float32) / 255.0)
-
-    batch = max(8, (1 << 19) // (side * side))
-    parts = [patches[i : i + batch, :side, :side] for i in range(0, len(patches), batch)]
-    return np.concatenate([run(part).numpy() for part in parts])
 
 
 def _symbols(latents: npt.NDArray[np.float32], gain: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
@@ -119,7 +106,7 @@ def build_tables(
         "inverse_gain": inverse,
         "level_weights": levels.hat_weights(config),
     }
-    latents = _patch_latents(config, params, patches)
+    latents = patch_latents(config, params, patches)
     first = _first_tables(config, params, latents, forward)
     arrays.update({f"first/{part}": value for part, value in tables.flat(first).items()})
     if config.entropy.kind == "context":
@@ -137,46 +124,6 @@ def build_tables(
         bank = _bank(model, latents, forward, quiet)
         arrays.update({f"bank/{part}": value for part, value in tables.flat([bank]).items()})
     return arrays
-
-
-def distortion_weights(
-    config: Config, params: Arrays, patches: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float32]:
-    """Bits that a squared error of one symbol step is worth, for the encoder's optimisation.
-
-    For a random output vector v of +-1, the expectation of the square of J^T v is the diagonal of J^T J
-    (Hutchinson): one backward pass gives the synthesis transform's sensitivity to every channel.
-
-    Returns:
-        float32 (usable levels, latent_channels): lambda * 255^2 / channels * sensitivity.
-    """
-    forward, inverse = levels.gains(config, params)
-    hats = levels.hat_weights(config)
-    lambdas = levels.lambdas(config)
-    latents = _patch_latents(config, params, patches)
-    constants = {name: tf.constant(value) for name, value in params.items() if name.startswith("synthesis/")}
-    rng = np.random.default_rng(config.seed)
-
-    @tf.function(autograph=False)
-    def gradient(restored: tf.Tensor, share: tf.Tensor, probe: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            tape.watch(restored)
-            image = networks.synthesis(constants, config.transforms, restored, share)
-            total = tf.reduce_sum(image * probe)
-        return tape.gradient(total, restored)
-
-    stride, channels = config.transforms.stride, config.transforms.channels
-    shape = (len(latents), latents.shape[1] * stride, latents.shape[2] * stride, channels)
-    out = []
-    for level in range(len(hats)):
-        restored = _symbols(latents, forward[level]).astype(np.float32) * inverse[level]
-        probe = rng.choice(np.array([-1, 1], np.float32), shape)
-        slope = gradient(
-            tf.constant(restored), tf.constant(np.repeat(hats[level][None], len(latents), 0)), probe
-        )
-        sensitivity = np.mean(np.square(slope.numpy()), (0, 1, 2)) * inverse[level] ** 2
-        out.append(lambdas[level] * 255**2 / channels * sensitivity)
-    return np.asarray(out, np.float32)
 
 
 def half_precision_cost(

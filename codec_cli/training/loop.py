@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from codec_cli import zoo
 from codec_cli.errors import TrainingError
-from codec_cli.training import adversarial, checkpoint, data, model, pictures, schedule
+from codec_cli.training import adversarial, checkpoint, data, model, pictures, schedule, sensitivity
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 from codec_cli.training.step import State, init_state, train_step
@@ -27,6 +27,8 @@ from codec_cli.training.step import State, init_state, train_step
 LOG = "log.jsonl"
 # Steps between looks at the metrics: reading them waits for the device.
 LOOK_STEPS = 10
+# Patches that the worth of errors is measured on.
+_WEIGHED = 4
 
 
 def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: str | None) -> Arrays:
@@ -43,6 +45,10 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
     sample = patches[:: max(1, len(patches) // 400)]
     fresh = model.init_params(config, np.asarray(sample))
     if start_from is None:
+        if config.run.rdoq:
+            raise TrainingError(
+                "run.rdoq optimises the symbols of a trained analysis: name a model with --from"
+            )
         return fresh
     info = zoo.Zoo().info(start_from)
     arrays = checkpoint.read_arrays(info.path / zoo.WEIGHTS, "no weights to start from")
@@ -53,6 +59,10 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
         # Another entropy model may be trained on top of known transforms, but not the other way round.
         elif name.startswith(("analysis/", "synthesis/", "gain/")):
             raise TrainingError(f"--from {start_from}: {name} does not fit this configuration")
+    if config.run.rdoq:
+        few = np.stack([patches[i] for i in range(0, len(patches), max(1, len(patches) // _WEIGHED))])
+        weights = sensitivity.distortion_weights(config, fresh, few[:_WEIGHED])
+        fresh[model.DISTORTION_WEIGHT] = weights[:: config.levels.between + 1]
     return fresh
 
 

@@ -14,6 +14,9 @@ from codec_cli.training import layers, losses, networks, prior, start
 from codec_cli.training.config import Config, Convolutional, Transforms
 from codec_cli.training.networks import Arrays, Params
 
+# What a run with optimised quantization takes along and does not train: as stored for the encoder.
+DISTORTION_WEIGHT = "encoder/distortion_weight"
+
 # Of large pictures, what a fresh start is fitted to.
 _CROPS = 32
 
@@ -149,10 +152,16 @@ def transmit(
         return original, decoded, tf.zeros(levels)
     shape = (batch // levels, levels, height, width, channels)
     scaled = tf.reshape(latents, shape) * tf.exp(params["gain/forward"])[:, None, None, :]
-    rounded = scaled + tf.stop_gradient(tf.round(scaled) - scaled)
-    noisy = rounded if noise is None else scaled + tf.reshape(noise, shape)
-    rate = rate_bits(params, config, noisy, rounded)
-    received = noisy + hard * (rounded - noisy)
+    if config.run.rdoq:
+        from codec_cli.training import context
+
+        worth = params[DISTORTION_WEIGHT] * (1 / config.run.rdoq)
+        received, rate = context.optimised(params, config, scaled, worth)
+    else:
+        rounded = scaled + tf.stop_gradient(tf.round(scaled) - scaled)
+        noisy = rounded if noise is None else scaled + tf.reshape(noise, shape)
+        rate = rate_bits(params, config, noisy, rounded)
+        received = noisy + hard * (rounded - noisy)
     restored = received * tf.exp(params["gain/inverse"])[:, None, None, :]
     decoded = _decode(params, config, tf.reshape(restored, (batch, height, width, channels)), dtype)
     pixels = float(height * width * config.transforms.stride**2)

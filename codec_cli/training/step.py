@@ -37,6 +37,11 @@ def _multiplier(config: Config, name: str) -> float:
     return 1.0
 
 
+def _fixed(config: Config) -> tuple[str, ...]:
+    """Prefixes of parameters that a run does not train: nothing leads back through a choice of symbols."""
+    return ("analysis/", "gain/forward", model.DISTORTION_WEIGHT) if config.run.rdoq else ()
+
+
 def train_step(
     config: Config,
     state: State,
@@ -90,7 +95,7 @@ def _step(
     """:func:`train_step`, with or without the discriminator at work."""
     dtype = networks.precision(config)
     params = state["params"]
-    names = sorted(name for name in params if not name.startswith(adversarial.PREFIX))
+    names = sorted(name for name in params if not name.startswith((adversarial.PREFIX, *_fixed(config))))
     fooling = tf.constant(0.0)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([params[name] for name in names])
@@ -115,6 +120,8 @@ def _step(
     )
     for name in names:
         new["ema"][name] = scalars["ema"] * state["ema"][name] + (1 - scalars["ema"]) * new["params"][name]
+    for part in new:
+        new[part].update({name: state[part][name] for name in params if name.startswith(_fixed(config))})
     metrics = {**metrics, "total": total, "grad_norm": norm}
     if config.adversarial is not None:
         metrics["adversarial"] = fooling
