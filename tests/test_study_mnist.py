@@ -79,6 +79,7 @@ def test_the_study(run, digits, tmp_path):
     assert {row["codec"] for row in rates} == {
         "learned",
         "with contexts",
+        "with classes",
         "block DCT 7x7",
         "block DCT 14x14",
     }

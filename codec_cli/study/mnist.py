@@ -33,8 +33,8 @@ __all__ = ["Options", "run"]
 
 Images = npt.NDArray[np.uint8]
 CONFIG = "mnist"
-CONTEXT_CONFIG = "mnist-context"
-"""The same transforms; each dimension is coded knowing those before it."""
+SYSTEMS = {"learned": CONFIG, "with contexts": "mnist-context", "with classes": "mnist-classes"}
+"""The same transforms; each dimension is coded knowing those before it; the first ones say which digit."""
 DCT_BLOCKS = (7, 14)
 DCT_LAMBDAS = [0.00003, 0.00008, 0.0002, 0.0005, 0.0012, 0.003, 0.01, 0.03]
 
@@ -86,26 +86,22 @@ def run(out: Path, options: Options, say: Callable[[str], None]) -> Path:
     shown = test.images[: options.test]
     folder.say("# Learned compression of MNIST", _setup(config, train, shown))
 
-    trained = _train(config, folder.runs / "learned", folder, options, len(train.images), say)
-    learned = _export(trained, out / "models" / "mnist-1", folder, options, say)
-    with_contexts = _train(
-        _config(options, CONTEXT_CONFIG), folder.runs / "contexts", folder, options, len(train.images), say
-    )
-    contexts = _export(with_contexts, out / "models" / "mnist-context-1", folder, options, say)
-    curves = {
-        name: _curve(info, shown, say) for name, info in (("learned", learned), ("with contexts", contexts))
-    }
+    trained, exported = {}, {}
+    for name, config_name in SYSTEMS.items():
+        place = folder.runs / name.removeprefix("with ")
+        trained[name] = _train(_config(options, config_name), place, folder, options, len(train.images), say)
+        exported[name] = _export(trained[name], out / "models" / f"{config_name}-1", folder, options, say)
+    curves = {name: _curve(info, shown, say) for name, info in exported.items()}
     for block in DCT_BLOCKS:
         fixed = transform.dct_config(config, block, DCT_LAMBDAS)
         place = folder.runs / fixed.name
         transform.write_dct_run(fixed, place, folder.cache, options.quiet)
         info = _export(runs.reload(place), out / "models" / f"{fixed.name}-1", folder, options, say)
         curves[f"block DCT {block}x{block}"] = _curve(info, shown, say)
-    mnist_report.rates(folder, curves, {"learned": trained, "with contexts": with_contexts})
-    mnist_report.reconstructions(folder, trained, shown)
-    mnist_report.latents(folder, trained, shown)
-    judged = {"learned": learned, "with contexts": contexts}
-    mnist_report.samples(folder, judged, train, test, options.samples, options.judge_epochs, say)
+    mnist_report.rates(folder, curves, trained)
+    mnist_report.reconstructions(folder, trained["learned"], shown)
+    mnist_report.latents(folder, trained["learned"], shown)
+    mnist_report.samples(folder, exported, train, test, options.samples, options.judge_epochs, say)
     if options.part:
         _report_ablations(folder, config, options, train, test, say)
     return folder.finish()

@@ -384,6 +384,21 @@ class Adversarial(_Section):
     r1: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
+class Labels(_Section):
+    """Latent channels that say what an image shows, for images with labels and a context model.
+
+    The first channels hold the label in binary, 0 or 1 each, lowest bit first. Everything coded after them
+    knows what is shown, so the conditional densities of one kind of image need not cover all.
+
+    Attributes:
+        bits: Number of these channels; each is a group of its own.
+        weight: Of the squared error of their symbols, summed over them, in the loss (bits per pixel).
+    """
+
+    bits: Annotated[int, Field(ge=1, le=16)] = 4
+    weight: PositiveFloat = 0.3
+
+
 class Data(_Section):
     """Where images come from and how crops are drawn.
 
@@ -452,6 +467,7 @@ class Config(_Section):
     losses: Annotated[list[Loss], Field(min_length=1)] = [Loss()]
     optimizer: Optimizer = Optimizer()
     adversarial: Adversarial | None = None
+    labels: Labels | None = None
     data: Data = Data()
     run: Run = Run()
 
@@ -480,6 +496,17 @@ class Config(_Section):
         if self.adversarial is not None:
             image = (self.data.crop, self.data.crop, self.transforms.channels)
             output_shape(self.adversarial.layers, "adversarial.layers", image)
+        return self
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Config:
+        if self.labels is not None:
+            own = self.entropy.context.groups[: self.labels.bits] == [1] * self.labels.bits
+            if not isinstance(self.transforms, Listed) or self.entropy.kind != "context" or not own:
+                raise ValueError(
+                    "labels is for transforms.kind layers and entropy.kind context, whose first labels.bits "
+                    "groups are of one channel"
+                )
         return self
 
     def to_json(self) -> str:

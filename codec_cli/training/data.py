@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from codec_cli.training.inputs import list_images, load_image, split, validation
 
 __all__ = [
     "batch_at",
+    "labels_at",
     "list_images",
     "load_image",
     "load_patches",
@@ -135,19 +137,33 @@ def load_patches(config: Config, cache_dir: Path, quiet: bool = False) -> Patche
 
 def batch_at(config: Config, patches: Patches, step: int) -> Patches:
     """The crops of one step: uint8 (batch, crop, crop, channels), a pure function of (seed, step)."""
-    rng = np.random.Generator(np.random.Philox(key=config.seed, counter=step << 64))
-    crop, size = config.data.crop, patches.shape[1]
+    crop = config.data.crop
     out = np.empty((config.data.batch, crop, crop, patches.shape[3]), np.uint8)
-    for i in range(config.data.batch):
-        patch = patches[int(rng.integers(0, len(patches)))]
-        top, left = rng.integers(0, size - crop + 1, 2)
-        view = patch[top : top + crop, left : left + crop]
-        if config.data.augment and rng.random() < 0.5:
-            view = view[:, ::-1]
-        if config.data.augment and rng.random() < 0.5:
-            view = view.transpose(1, 0, 2)
-        out[i] = view
+    for i, (index, top, left, mirrored, transposed) in enumerate(_draws(config, patches, step)):
+        view = patches[index, top : top + crop, left : left + crop]
+        view = view[:, ::-1] if mirrored else view
+        out[i] = view.transpose(1, 0, 2) if transposed else view
     return out
+
+
+def labels_at(
+    config: Config, patches: Patches, labels: npt.NDArray[np.int64], step: int
+) -> npt.NDArray[np.float32]:
+    """The labels of :func:`batch_at` in binary, lowest bit first: float32 (batch, labels.bits), 0 or 1."""
+    if config.labels is None:
+        raise AssertionError("a configuration without labels asks for none")
+    chosen = labels[[index for index, *_ in _draws(config, patches, step)]]
+    return (chosen[:, None] >> np.arange(config.labels.bits) & 1).astype(np.float32)
+
+
+def _draws(config: Config, patches: Patches, step: int) -> Iterator[tuple[int, int, int, bool, bool]]:
+    """Patch, top, left, mirrored and transposed of every crop of a step."""
+    rng = np.random.Generator(np.random.Philox(key=config.seed, counter=step << 64))
+    for _ in range(config.data.batch):
+        index = int(rng.integers(0, len(patches)))
+        top, left = rng.integers(0, patches.shape[1] - config.data.crop + 1, 2)
+        turned = [config.data.augment and rng.random() < 0.5 for _ in range(2)]
+        yield index, int(top), int(left), turned[0], turned[1]
 
 
 def validation_crops(config: Config) -> Patches:

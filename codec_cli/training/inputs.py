@@ -129,6 +129,39 @@ def _tfds_shares(config: Config) -> Iterator[Share]:
             return
 
 
+def labels(config: Config, count: int) -> npt.NDArray[np.int64]:
+    """Labels of the training images, in their order.
+
+    Args:
+        config: The configuration, with ``labels``.
+        count: Number of images.
+
+    Returns:
+        int64 (count,), within 0 and 2^bits - 1.
+
+    Raises:
+        TrainingError: The source has none, or one does not fit.
+    """
+    array = _array(config)
+    if config.data.dataset is not None:
+        given = (_tfds_name(config), _tfds_parts(config)[0], config.transforms.channels, config.data.data_dir)
+        found = [label for _, label in islice(sources.tfds_images(*given), count)]
+        values = None if None in found else np.asarray(found, np.int64)
+    elif array is not None:
+        values = sources.load_source(array, "train", config.transforms.channels).labels
+    else:
+        values = None
+    if values is None or config.labels is None:
+        where = config.data.dataset or config.data.path
+        raise TrainingError(f"{where}: has no labels, which the configuration asks for (labels)")
+    values = values[:count]
+    if values.min() < 0 or values.max() >> config.labels.bits:
+        raise TrainingError(
+            f"labels.bits={config.labels.bits}: too few for labels of {values.min()} to {values.max()}"
+        )
+    return values
+
+
 def identity(config: Config) -> list[str]:
     """What a cache of patches depends on beside the fields of the configuration that shape patches."""
     data = config.data

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from codec_cli import zoo
 from codec_cli.errors import TrainingError
-from codec_cli.training import adversarial, checkpoint, data, model, pictures, schedule, sensitivity
+from codec_cli.training import adversarial, checkpoint, data, inputs, model, pictures, schedule, sensitivity
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 from codec_cli.training.step import State, init_state, train_step
@@ -159,6 +159,7 @@ def train(
         )
     run.mkdir(parents=True, exist_ok=True)
     patches = data.load_patches(config, cache_dir or run / "cache", quiet)
+    labels = None if config.labels is None else inputs.labels(config, len(patches))
     crops = data.validation_crops(config)
     checkpoint.save_run_config(run, config)
     if not resume:
@@ -225,6 +226,8 @@ def train(
             if stop.asked or progress >= 1:
                 break
             scalars = {k: tf.constant(v) for k, v in schedule.scalars(tree, step, progress).items()}
+            if labels is not None:
+                scalars["labels"] = tf.constant(data.labels_at(config, patches, labels, step))
             state, metrics = one_step(state, images, make_noise(tf.constant(step, tf.int32)), scalars)
             step += 1
             bar.update(1)

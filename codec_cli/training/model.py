@@ -73,12 +73,15 @@ def init_params(config: Config, patches: npt.NDArray[np.uint8]) -> Arrays:
             sample = sample[:_CROPS]
             start.linear(params, transforms, sample)
         deviation = networks.deviations(params, transforms, sample)
-    log_gain = np.broadcast_to(np.log(gain)[:, None], (len(gain), transforms.latent_channels))
+    log_gain = np.repeat(np.log(gain)[:, None], transforms.latent_channels, 1)
     if config.entropy.kind == "none":
         return params
+    if config.labels is not None:
+        # The same symbols at every level.
+        log_gain[:, : config.labels.bits] = 0
     params["gain/forward"] = log_gain.astype(np.float32)
     params["gain/inverse"] = (-log_gain).astype(np.float32)
-    scales = (gain[:, None] * deviation[None, :]).astype(np.float32)
+    scales = (np.exp(log_gain) * deviation[None, :]).astype(np.float32)
     if config.entropy.kind == "context":
         from codec_cli.training import context
 
@@ -166,6 +169,28 @@ def transmit(
     decoded = _decode(params, config, tf.reshape(restored, (batch, height, width, channels)), dtype)
     pixels = float(height * width * config.transforms.stride**2)
     return original, decoded, tf.reduce_mean(rate, 0) / pixels
+
+
+def label_loss(
+    params: Params, config: Config, images: tf.Tensor, labels: tf.Tensor, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """How far the first channels' symbols are from the images' labels.
+
+    Args:
+        params: All parameters by name.
+        config: The configuration, with ``labels``.
+        images: As for :func:`forward`.
+        labels: float32 (batch, labels.bits), 0 or 1.
+        dtype: Precision of the convolutional branches.
+
+    Returns:
+        Scalar: the squared error, summed over channels, mean over images.
+    """
+    levels, bits = len(config.levels.lambdas), labels.shape[1]
+    latents = networks.analysis(params, config.transforms, tf.cast(images, tf.float32) / 255.0, dtype)
+    gain = tf.tile(tf.exp(params["gain/forward"][:, :bits]), (latents.shape[0] // levels, 1))
+    symbols = latents[:, 0, 0, :bits] * gain
+    return tf.reduce_mean(tf.reduce_sum(tf.square(symbols - labels), 1))
 
 
 def reconstruct(

@@ -58,7 +58,8 @@ def train_step(
         state: From :func:`init_state`, and :func:`codec_cli.training.adversarial.fit`.
         images: uint8 (batch, crop, crop, channels).
         noise: float32 (batch, crop / stride, crop / stride, latent_channels), uniform in [-0.5, 0.5).
-        scalars: From :func:`codec_cli.training.schedule.scalars`.
+        scalars: From :func:`codec_cli.training.schedule.scalars`; for a configuration with labels also
+            ``labels``, from :func:`codec_cli.training.data.labels_at`.
 
     Returns:
         The new state, and metrics ``bpp``, ``mse``, ``loss`` (each per level), ``total`` and ``grad_norm``;
@@ -66,15 +67,16 @@ def train_step(
         ``discriminator``, both 0 until it switches on.
 
     Raises:
-        TrainingError: The configuration is adversarial, but the scalars are not.
+        TrainingError: The configuration is adversarial or has labels, but the scalars do not hold them.
     """
+    for name, wanted in (("adversarial", config.adversarial), ("labels", config.labels)):
+        if wanted is not None and name not in scalars:
+            raise TrainingError(
+                f"the train step of a configuration with the section {name} can't be lowered: train it with "
+                f"TensorFlow, or train first with --set {name}=null"
+            )
     if config.adversarial is None:
         return _step(config, state, images, noise, scalars, judged=False)
-    if "adversarial" not in scalars:
-        raise TrainingError(
-            "the train step of an adversarial configuration can't be lowered: train it with TensorFlow, or "
-            "train first with --set adversarial=null"
-        )
     # Before the start nothing is spent on the discriminator.
     return tf.cond(
         scalars["adversarial"] > 0,
@@ -108,6 +110,9 @@ def _step(
             lambdas = np.asarray(config.levels.lambdas, np.float32)
             shares = tf.constant(model.level_weights(config) * lambdas)
             total += config.adversarial.weight * tf.reduce_mean(tf.reshape(each, (-1, len(lambdas))) * shares)
+        if config.labels is not None:
+            # The analysis that it asks for is the one above: the graph holds it once.
+            total += config.labels.weight * model.label_loss(params, config, images, scalars["labels"], dtype)
     new: State = {"params": {}, "m": {}, "v": {}, "ema": {}}
     norm = _adam(
         config,
