@@ -354,7 +354,7 @@ def test_minutes_bound_a_run(tmp_path):
     result = train(run, *SMALL, "run.steps=1000000", minutes=0.06)
     assert time.monotonic() - began < 30
     assert 0 < result["step"] < 1000000
-    assert 3.6 <= result["seconds"] < 10
+    assert 3.6 <= result["seconds"] < 30
     # The bound is one over all resumptions.
     again = train(run, resume=True, minutes=0.06)
     assert again["step"] == result["step"]
