@@ -27,6 +27,7 @@ from helpers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codec_cli.bitstream import walk
 from codec_cli.bitstream.container import parse
 from codec_cli.bitstream.context import EXACT
 from codec_cli.bitstream.walk import INPUT_CLIP, Walk
@@ -469,15 +470,31 @@ def test_any_number_of_threads_gives_the_same(size):
         assert np.array_equal(other.decode(expected, *size, 5), symbols)
 
 
-def test_threads_leave_the_product_library_as_it_was():
+def blas_threads():
     from threadpoolctl import threadpool_info
 
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_threads_leave_the_product_library_as_it_was(monkeypatch):
+    """While they share a pass it has one thread; also where two tiles overlap, the first one ending first."""
     model = dataclasses.replace(entropy_of(CONTEXT), threads=2)
-    before = threadpool_info()
+    before, inside = blas_threads(), []
+    share = Walk._share
+    monkeypatch.setattr(Walk, "_share", lambda *given: (inside.append(blas_threads()), share(*given))[1])
     segment = model.encode(random_symbols(32, 32, seed=4), 5)
     with pytest.raises(FormatError):
         model.decode(segment[:-8], 32, 32, 5)
-    assert threadpool_info() == before
+    assert inside
+    assert all(set(threads) == {1} for threads in inside)
+    assert blas_threads() == before
+    limit = walk._single_threaded_blas
+    limit.__enter__()
+    limit.__enter__()
+    limit.__exit__()
+    assert set(blas_threads()) == {1}
+    limit.__exit__()
+    assert blas_threads() == before
 
 
 def test_the_exactness_test_would_notice():

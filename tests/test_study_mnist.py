@@ -1,6 +1,7 @@
 """`codec study mnist` on fabricated digits, and the fixed transform beside it."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -100,6 +101,17 @@ def test_the_study(run, digits, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint.npz") if "dct" not in str(path)}
     assert run("study", "mnist", out, "--data", digits, "--tiny", "--quiet").exit_code == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_classes_only_where_bits_can_say_them(digits):
+    from codec_cli.study import mnist
+    from codec_cli.training.sources import load_source
+
+    train = load_source(digits, "train", 1)
+    options = mnist.Options(str(digits))
+    assert set(mnist._systems(options, train)) == set(mnist.SYSTEMS)
+    many = dataclasses.replace(train, labels=train.labels * 5)
+    assert set(mnist._systems(options, many)) == {"learned", "with contexts"}
 
 
 def test_needs_data(run, tmp_path):

@@ -239,7 +239,13 @@ def test_optimised_symbols_are_the_cheaper_ones(trained, symbols):
     usable = range(0, config.levels.usable, config.levels.between + 1)
     wanted = (symbols[usable] + rng.uniform(-0.5, 0.5, symbols[usable].shape)).astype(np.float32)
     worth = rng.uniform(0.5, 8, (len(usable), wanted.shape[-1])).astype(np.float32)
-    found, _ = context.optimised(constants, config, tf.constant(wanted[None]), tf.constant(worth))
+    found, bits = context.optimised(constants, config, tf.constant(wanted[None]), tf.constant(worth))
+    # Of several crops a level, each is coded by itself.
+    several = np.stack([wanted[:, ::-1], wanted])
+    both, both_bits = context.optimised(constants, config, tf.constant(several), tf.constant(worth))
+    np.testing.assert_array_equal(both[1], found[0])
+    np.testing.assert_allclose(both_bits[1], bits[0], rtol=1e-5)
+    assert not np.array_equal(both[0], both[1])
     starts = np.concatenate([[0], np.cumsum(config.entropy.context.groups)])
     moved = 0
     for i, level in enumerate(usable):

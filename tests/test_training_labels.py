@@ -18,6 +18,11 @@ from codec_cli.training import checkpoint, data, export, inputs, loop, lower, mo
 from codec_cli.training.config import load_config
 
 BITS = 3
+# Overrides to a latent of 2x2 positions.
+SQUARE = (
+    'transforms.analysis.4={"op": "reshape", "shape": [2, 2, 6]};transforms.synthesis.0={"op": "flatten"};'
+    "entropy.context.groups=[1, 1, 1, 3]"
+)
 
 
 def bars(count, seed):
@@ -122,11 +127,19 @@ def test_more_classes_than_bits(source):
 
 
 @pytest.mark.parametrize(
-    "change", ["entropy.kind=factorized", "entropy.context.groups=[1, 1, 2, 4]", "labels.bits=4"]
+    ("change", "message"),
+    [
+        ("entropy.kind=factorized", "labels is for"),
+        ("entropy.context.groups=[1, 1, 2, 4]", "labels is for"),
+        ("labels.bits=4", "labels is for"),
+        (SQUARE, "labels is for"),
+        ("run.rdoq=0.2", "set one of them"),
+    ],
 )
-def test_channels_of_labels_are_groups_of_their_own(source, change):
-    with pytest.raises(TrainingError, match="labels is for"):
-        small(source, change)
+def test_labels_that_do_not_fit_the_model(source, change, message):
+    with pytest.raises(TrainingError, match=message) as error:
+        small(source, *change.split(";"))
+    one_line(error)
 
 
 def test_labels_have_the_same_symbols_at_every_level(source):

@@ -30,7 +30,7 @@ pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
 import tensorflow as tf
 
 from codec_cli.errors import ModelError, TrainingError
-from codec_cli.training import checkpoint, data, loop, model, schedule
+from codec_cli.training import checkpoint, data, export, loop, model, schedule
 from codec_cli.training.step import init_state
 
 
@@ -402,6 +402,24 @@ def test_training_with_optimised_symbols(environment, weights, tmp_path):
         for name, value in values.items():
             still = name.startswith(("analysis/", "gain/forward"))
             assert np.array_equal(value, weights[name]) == still, name
+
+
+def test_optimised_symbols_come_and_go_on_resumption(environment, tmp_path):
+    run, name = tmp_path / "run", "encoder/distortion_weight"
+    train(run, "run.steps=2", start_from="tiny")
+    train(run, resume=True, overrides=("run.rdoq=0.2", "run.steps=4"))
+    worth = checkpoint.load(run)[0]["params"][name]
+    train(run, resume=True, overrides=("run.steps=5",))
+    np.testing.assert_array_equal(checkpoint.load(run)[0]["params"][name], worth)
+    lambdas = [2 * value for value in tiny().levels.lambdas]
+    train(run, resume=True, overrides=(f"levels.lambdas={lambdas}", "run.steps=6"))
+    np.testing.assert_allclose(checkpoint.load(run)[0]["params"][name], 2 * worth, rtol=0.3)
+    # No part of the model.
+    info = export.export_run(run, tmp_path / "tiny-9", cache_dir=cache(), table_patches=2, quiet=True)
+    with np.load(info.path / "weights.npz") as archive, np.load(MODELS / "tiny-1" / "weights.npz") as before:
+        assert set(archive.files) == set(before.files)
+    train(run, resume=True, overrides=("run.rdoq=0", "run.steps=7"))
+    assert name not in checkpoint.load(run)[0]["params"]
 
 
 def test_optimised_symbols_need_a_model(environment, tmp_path):

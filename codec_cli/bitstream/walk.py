@@ -8,9 +8,9 @@ gathered.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -90,7 +90,7 @@ class Walk:
         places = self._places[self._current[1]]
         if shares == 1:
             return self._share(places)
-        with _single_threaded_blas():
+        with _single_threaded_blas:
             first, *others = np.array_split(places, shares)
             waiting = [pool.submit(self._share, part) for part in others]
             parts = [self._share(first), *(future.result() for future in waiting)]
@@ -127,13 +127,34 @@ class Walk:
         features[places, start + size : start + 2 * size] = self._model.magnitude[np.abs(clipped)]
 
 
-@cache
-def _blas() -> Any:  # noqa: ANN401
-    from threadpoolctl import ThreadpoolController
+class _SingleThreadedBlas:
+    """BLAS with one thread while anybody is inside: it is set for the process, where tiles may overlap."""
 
-    # Looking for the libraries takes milliseconds, setting them microseconds.
-    return ThreadpoolController().select(user_api="blas")
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._controller: Any = None
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limit = self._found().limit(limits=1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+
+    def _found(self) -> Any:  # noqa: ANN401
+        if self._controller is None:
+            from threadpoolctl import ThreadpoolController
+
+            # Looking for the libraries takes milliseconds, setting them microseconds.
+            self._controller = ThreadpoolController().select(user_api="blas")
+        return self._controller
 
 
-def _single_threaded_blas() -> Any:  # noqa: ANN401
-    return _blas().limit(limits=1)
+_single_threaded_blas = _SingleThreadedBlas()

@@ -151,12 +151,13 @@ def command(
     elif lower is not None:
         import numpy as np
 
-        from codec_cli.training import data
+        from codec_cli.training import data, sensitivity
         from codec_cli.training.loop import initial_params
         from codec_cli.training.lower import lower as write_bundle
 
         patches = np.asarray(data.load_patches(config, cache_dir or run / "cache", quiet))
-        write_bundle(config, initial_params(config, patches, start_from), lower)
+        params = initial_params(config, patches, start_from)
+        write_bundle(config, sensitivity.fit(config, {"params": params}, patches)["params"], lower)
     else:
         from codec_cli.training.loop import train
 

@@ -84,13 +84,16 @@ def run(out: Path, options: Options, say: Callable[[str], None]) -> Path:
     train = load_source(options.data, "train", 1, options.data_dir)
     test = load_source(options.data, "test", 1, options.data_dir)
     shown = test.images[: options.test]
+    systems = _systems(options, train)
     folder.say("# Learned compression of MNIST", _setup(config, train, shown))
+    if "with classes" not in systems:
+        folder.say("No system with classes: the images have more kinds than its bits can say.")
 
     trained, exported = {}, {}
-    for name, config_name in SYSTEMS.items():
+    for name, system in systems.items():
         place = folder.runs / name.removeprefix("with ")
-        trained[name] = _train(_config(options, config_name), place, folder, options, len(train.images), say)
-        exported[name] = _export(trained[name], out / "models" / f"{config_name}-1", folder, options, say)
+        trained[name] = _train(system, place, folder, options, len(train.images), say)
+        exported[name] = _export(trained[name], out / "models" / f"{system.name}-1", folder, options, say)
     curves = {name: _curve(info, shown, say) for name, info in exported.items()}
     for block in DCT_BLOCKS:
         fixed = transform.dct_config(config, block, DCT_LAMBDAS)
@@ -105,6 +108,15 @@ def run(out: Path, options: Options, say: Callable[[str], None]) -> Path:
     if options.part:
         _report_ablations(folder, config, options, train, test, say)
     return folder.finish()
+
+
+def _systems(options: Options, train: Labelled) -> dict[str, Config]:
+    """What is trained, all checked before any of it; classes only where their bits can say all labels."""
+    systems = {name: _config(options, config_name) for name, config_name in SYSTEMS.items()}
+    labels = systems["with classes"].labels
+    if labels is None or train.labels is None or int(train.labels.max()) >> labels.bits:
+        del systems["with classes"]
+    return systems
 
 
 def _config(options: Options, name: str = CONFIG) -> Config:

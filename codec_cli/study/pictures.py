@@ -108,8 +108,9 @@ def grid(rows: Mapping[str, npt.NDArray[Any]], zoom: float = 1.0) -> dict[str, b
     count = max(len(images) for images in rows.values())
     side = 0.42 * zoom
     with mpl.rc_context(plots.STYLE):
-        # The names take as much as three images.
-        figure = Figure(figsize=(side * (count + 3), side * len(rows) + 0.1), layout="constrained")
+        # The names take as much as three images, long ones more.
+        names = max(3 * side, 0.085 * max(map(len, rows)))
+        figure = Figure(figsize=(side * count + names, side * len(rows) + 0.1), layout="constrained")
         axes = figure.subplots(len(rows), 1, squeeze=False).flatten()
         for panel, (name, images) in zip(axes, rows.items(), strict=True):
             panel.imshow(_strip(images), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

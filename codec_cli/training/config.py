@@ -385,7 +385,7 @@ class Adversarial(_Section):
 
 
 class Labels(_Section):
-    """Latent channels that say what an image shows, for images with labels and a context model.
+    """Latent channels that say what an image shows, for images with labels, whose latent is a vector.
 
     The first channels hold the label in binary, 0 or 1 each, lowest bit first. Everything coded after them
     knows what is shown, so the conditional densities of one kind of image need not cover all.
@@ -502,11 +502,14 @@ class Config(_Section):
     def _labels_fit(self) -> Config:
         if self.labels is not None:
             own = self.entropy.context.groups[: self.labels.bits] == [1] * self.labels.bits
-            if not isinstance(self.transforms, Listed) or self.entropy.kind != "context" or not own:
+            flat = isinstance(self.transforms, Listed) and self.transforms.latent_shape[:2] == (1, 1)
+            if not flat or self.entropy.kind != "context" or not own:
                 raise ValueError(
-                    "labels is for transforms.kind layers and entropy.kind context, whose first labels.bits "
-                    "groups are of one channel"
+                    "labels is for transforms.kind layers whose latent is a vector, and for entropy.kind "
+                    "context whose first labels.bits groups are of one channel"
                 )
+            if self.run.rdoq:
+                raise ValueError("labels shape the analysis, which run.rdoq leaves as it is: set one of them")
         return self
 
     def to_json(self) -> str:

@@ -242,7 +242,8 @@ def _cheaper(
     nearest = tf.round(wanted)
     other = nearest - tf.sign(nearest - centre)
     error = tf.square(wanted - other) - tf.square(wanted - nearest)
-    return tf.where(cost(nearest) - cost(other) > worth * error, other, nearest)
+    better = (cost(nearest) - cost(other) > worth * error) & (worth > 0)
+    return tf.where(better, other, nearest)
 
 
 def rate_bits(params: Params, config: Config, noisy: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:

@@ -29,7 +29,7 @@ from codec_cli.loading import load_entropy_model
 from codec_cli.training import checkpoint, data, gdn, integer, levels, lite, networks, tables
 from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
-from codec_cli.training.sensitivity import distortion_weights, patch_latents
+from codec_cli.training.sensitivity import DISTORTION_WEIGHT, distortion_weights, patch_latents, sample
 
 CENTRE = 1500
 # Latent positions to count symbols at, for transforms of small images.
@@ -253,6 +253,7 @@ def export_run(
         raise TrainingError(
             f"{run}: a plain autoencoder has no entropy model; see --format for what it can be"
         )
+    state["ema"].pop(DISTORTION_WEIGHT, None)
     params = lite.round_half(state["ema"])
     patches = data.load_patches(config, cache_dir or run / "cache", quiet)
     is_listed = isinstance(config.transforms, Listed)
@@ -271,7 +272,7 @@ def export_run(
         (temporary / zoo.ANALYSIS).write_bytes(analysis)
         (temporary / zoo.SYNTHESIS).write_bytes(synthesis)
         np.savez_compressed(temporary / zoo.TABLES, **arrays)
-        few = np.stack([patches[i] for i in chosen[: 256 if is_listed else 4]])
+        few = sample(config, patches)
         np.savez_compressed(
             temporary / zoo.ENCODER, distortion_weight=distortion_weights(config, params, few)
         )

@@ -27,8 +27,6 @@ from codec_cli.training.step import State, init_state, train_step
 LOG = "log.jsonl"
 # Steps between looks at the metrics: reading them waits for the device.
 LOOK_STEPS = 10
-# Patches that the worth of errors is measured on.
-_WEIGHED = 4
 
 
 def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: str | None) -> Arrays:
@@ -59,10 +57,6 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
         # Another entropy model may be trained on top of known transforms, but not the other way round.
         elif name.startswith(("analysis/", "synthesis/", "gain/")):
             raise TrainingError(f"--from {start_from}: {name} does not fit this configuration")
-    if config.run.rdoq:
-        few = np.stack([patches[i] for i in range(0, len(patches), max(1, len(patches) // _WEIGHED))])
-        weights = sensitivity.distortion_weights(config, fresh, few[:_WEIGHED])
-        fresh[model.DISTORTION_WEIGHT] = weights[:: config.levels.between + 1]
     return fresh
 
 
@@ -101,7 +95,10 @@ def _batches(config: Config, patches: npt.NDArray[np.uint8], start: int) -> tf.d
 def validate(
     config: Config, params: Arrays | dict[str, tf.Tensor], crops: npt.NDArray[np.uint8]
 ) -> dict[str, Any]:
-    """Rate (bits per pixel, by the model's density), PSNR (dB) and loss per level, rounded as in use."""
+    """Rate (bits per pixel, by the model's density), PSNR (dB) and loss per level.
+
+    Latents are rounded as by low efforts, or with ``run.rdoq`` as by the default one.
+    """
     levels = len(config.levels.lambdas)
     totals: dict[str, list[npt.NDArray[np.float32]]] = {"bpp": [], "mse": [], "loss": []}
     tensors = {name: tf.constant(value) for name, value in params.items()}
@@ -150,7 +147,7 @@ def train(
     """
     if resume:
         arrays, step, spent = checkpoint.load(run)
-        config = _resumed_config(run, overrides)
+        config, revalued = _resumed_config(run, overrides)
         if "m" not in arrays:
             arrays = init_state(arrays["ema"])
     elif (run / checkpoint.FILE).exists():
@@ -164,11 +161,12 @@ def train(
     checkpoint.save_run_config(run, config)
     if not resume:
         arrays, step, spent = init_state(initial_params(config, patches, start_from)), 0, 0.0
-        arrays = adversarial.fit(config, arrays)
+        arrays = sensitivity.fit(config, adversarial.fit(config, arrays), patches)
         checkpoint.save(run, arrays, step, spent)
     else:
-        # A resumed run may take a discriminator on, change or drop it: it is no part of the model.
-        arrays = adversarial.fit(config, arrays)
+        # A resumed run may take a discriminator on, change or drop it: it is no part of the model. Nor is
+        # the worth of errors, which goes by lambda.
+        arrays = sensitivity.fit(config, adversarial.fit(config, arrays), patches, anew=revalued)
 
     tree = config.model_dump()
     side = config.data.crop // config.transforms.stride
@@ -249,14 +247,15 @@ def train(
     return result
 
 
-def _resumed_config(run: Path, overrides: tuple[str, ...]) -> Config:
+def _resumed_config(run: Path, overrides: tuple[str, ...]) -> tuple[Config, bool]:
+    """A run's configuration with changes, and whether its levels have other lambdas than before."""
     before, config = checkpoint.load_run_config(run), checkpoint.load_run_config(run, overrides)
     fixed = [(c.transforms, c.entropy, len(c.levels.lambdas)) for c in (before, config)]
     if fixed[0] != fixed[1]:
         raise TrainingError(
             f"{run}: a run keeps its transforms, entropy model and number of levels when resumed"
         )
-    return config
+    return config, config.levels != before.levels
 
 
 def _require_finite(run: Path, step: int, *values: npt.NDArray[np.float32]) -> None:

@@ -13,9 +13,7 @@ import tensorflow as tf
 from codec_cli.training import layers, losses, networks, prior, start
 from codec_cli.training.config import Config, Convolutional, Transforms
 from codec_cli.training.networks import Arrays, Params
-
-# What a run with optimised quantization takes along and does not train: as stored for the encoder.
-DISTORTION_WEIGHT = "encoder/distortion_weight"
+from codec_cli.training.sensitivity import DISTORTION_WEIGHT
 
 # Of large pictures, what a fresh start is fitted to.
 _CROPS = 32
@@ -112,8 +110,9 @@ def forward(
         config: The configuration.
         images: uint8 (batch, height, width, channels); batch a multiple of the number of levels.
         noise: float32 (batch, height / stride, width / stride, latent_channels), uniform in [-0.5, 0.5);
-            None evaluates rates of rounded symbols, for validation.
-        hard: float32 scalar; 0 gives the synthesis noisy latents, 1 rounded ones.
+            None evaluates rates of rounded symbols, for validation. With ``run.rdoq`` rates are those of the
+            symbols that the encoder would choose, noise or not.
+        hard: float32 scalar; 0 gives the synthesis noisy latents, 1 rounded ones; likewise.
         dtype: Precision of the convolutional branches.
 
     Returns:

@@ -8,8 +8,44 @@ import tensorflow as tf
 
 from codec_cli.bitstream.quantize import nearest
 from codec_cli.training import levels, networks
-from codec_cli.training.config import Config
+from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
+
+# Among a run's parameters if it optimises its symbols (``run.rdoq``), by trained level; it is not trained.
+DISTORTION_WEIGHT = "encoder/distortion_weight"
+
+
+def sample(config: Config, patches: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """As many patches, spread over all, as the worth of errors needs to be measured on."""
+    # A small image gives a latent of each channel, or a few; a photograph's patch hundreds.
+    count = min(len(patches), 256 if isinstance(config.transforms, Listed) else 4)
+    return np.stack([patches[i * len(patches) // count] for i in range(count)])
+
+
+def fit(
+    config: Config, state: dict[str, Arrays], patches: npt.NDArray[np.uint8], *, anew: bool = False
+) -> dict[str, Arrays]:
+    """A training state with the worth of errors if the configuration needs it, and else without.
+
+    Args:
+        config: The configuration.
+        state: Parts ``params``, ``m``, ``v`` and ``ema``.
+        patches: Training patches.
+        anew: Measure it even if it is there.
+    """
+    there = DISTORTION_WEIGHT in state["params"]
+    if config.run.rdoq and there and not anew:
+        return state
+    new = {
+        part: {name: value for name, value in values.items() if name != DISTORTION_WEIGHT}
+        for part, values in state.items()
+    }
+    if config.run.rdoq:
+        weights = distortion_weights(config, new["params"], sample(config, patches))
+        worth = weights[:: config.levels.between + 1]
+        for part, values in new.items():
+            values[DISTORTION_WEIGHT] = worth if part in ("params", "ema") else np.zeros_like(worth)
+    return new
 
 
 def patch_latents(config: Config, params: Arrays, patches: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -15,6 +15,7 @@ from codec_cli.errors import TrainingError
 from codec_cli.training import adversarial, model, networks
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays, Params
+from codec_cli.training.sensitivity import DISTORTION_WEIGHT
 
 State = dict[str, Params]
 
@@ -39,7 +40,7 @@ def _multiplier(config: Config, name: str) -> float:
 
 def _fixed(config: Config) -> tuple[str, ...]:
     """Prefixes of parameters that a run does not train: nothing leads back through a choice of symbols."""
-    return ("analysis/", "gain/forward", model.DISTORTION_WEIGHT) if config.run.rdoq else ()
+    return ("analysis/", "gain/forward", DISTORTION_WEIGHT) if config.run.rdoq else (DISTORTION_WEIGHT,)
 
 
 def train_step(
@@ -111,7 +112,6 @@ def _step(
             shares = tf.constant(model.level_weights(config) * lambdas)
             total += config.adversarial.weight * tf.reduce_mean(tf.reshape(each, (-1, len(lambdas))) * shares)
         if config.labels is not None:
-            # The analysis that it asks for is the one above: the graph holds it once.
             total += config.labels.weight * model.label_loss(params, config, images, scalars["labels"], dtype)
     new: State = {"params": {}, "m": {}, "v": {}, "ema": {}}
     norm = _adam(
