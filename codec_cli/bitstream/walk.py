@@ -68,7 +68,7 @@ class Walk:
     def __iter__(self) -> Iterator[Pass]:
         begin = 0
         # Threads that take a share of the positions each are faster than those of BLAS, product by product.
-        shares = min(self._model.threads, len(self._places[0]) // _SHARE)
+        shares = max(1, min(self._model.threads, len(self._places[0]) // _SHARE))
         with ThreadPoolExecutor(max(1, shares - 1)) as pool:
             for g, size in enumerate(self._model.groups):
                 for h, (rows, columns) in enumerate(self._halves):
@@ -81,7 +81,7 @@ class Walk:
                         centre = np.zeros(len(index), np.int32)
                     else:
                         tables = self._model.bank
-                        index, centre = self._evaluated(pool, max(1, shares))
+                        index, centre = self._evaluated(pool, shares)
                     yield Pass(rows, columns, slice(begin, begin + size), tables, index, centre)
                 begin += size
 

@@ -113,8 +113,8 @@ def run(out: Path, options: Options, say: Callable[[str], None]) -> Path:
 def _systems(options: Options, train: Labelled) -> dict[str, Config]:
     """What is trained, all checked before any of it; classes only where their bits can say all labels."""
     systems = {name: _config(options, config_name) for name, config_name in SYSTEMS.items()}
-    labels = systems["with classes"].labels
-    if labels is None or train.labels is None or int(train.labels.max()) >> labels.bits:
+    section, labels = systems["with classes"].labels, train.labels
+    if section is None or labels is None or not section.can_say(int(labels.min()), int(labels.max())):
         del systems["with classes"]
     return systems
 

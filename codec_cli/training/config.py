@@ -398,6 +398,10 @@ class Labels(_Section):
     bits: Annotated[int, Field(ge=1, le=16)] = 4
     weight: PositiveFloat = 0.3
 
+    def can_say(self, lowest: int, highest: int) -> bool:
+        """Whether the channels can hold all labels of a range."""
+        return lowest >= 0 and highest >> self.bits == 0
+
 
 class Data(_Section):
     """Where images come from and how crops are drawn.

@@ -155,7 +155,7 @@ def labels(config: Config, count: int) -> npt.NDArray[np.int64]:
         where = config.data.dataset or config.data.path
         raise TrainingError(f"{where}: has no labels, which the configuration asks for (labels)")
     values = values[:count]
-    if values.min() < 0 or values.max() >> config.labels.bits:
+    if not config.labels.can_say(int(values.min()), int(values.max())):
         raise TrainingError(
             f"labels.bits={config.labels.bits}: too few for labels of {values.min()} to {values.max()}"
         )
