@@ -16,30 +16,16 @@ from pathlib import Path
 
 from codec_cli import zoo
 from codec_cli.study.runs import Trained, train_once
+from codec_cli.training import levels
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 
 
 def alone(config: Config, params: Arrays, level: int) -> tuple[Config, Arrays]:
     """The configuration and parameters of one trained level."""
-    count = len(config.levels.lambdas)
-    chosen: Arrays = {}
-    for name, value in params.items():
-        if name.startswith("prior/"):  # Levels times channels, level by level.
-            part = len(value) // count
-            chosen[name] = value[level * part : (level + 1) * part]
-        elif _has_levels(name):
-            chosen[name] = value[level : level + 1]
-        else:
-            chosen[name] = value
-    levels = config.levels.model_copy(update={"lambdas": [config.levels.lambdas[level]]})
-    return config.model_copy(update={"levels": levels}), chosen
-
-
-def _has_levels(name: str) -> bool:
-    """Whether a parameter's first axis is that of the levels."""
-    bias = name.startswith("context/") and name.endswith("/bias")
-    return bias or name.startswith("gain/") or name.endswith(("/level_bias", "/level_scale"))
+    section = config.levels.model_copy(update={"lambdas": [config.levels.lambdas[level]]})
+    chosen = levels.picked(params, len(config.levels.lambdas), [level])
+    return config.model_copy(update={"levels": section}), chosen
 
 
 def objective(trained: Trained, level: int, value: float) -> tuple[float, float, float]:
@@ -57,7 +43,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the runs")
     parser.add_argument("--data", required=True)
     parser.add_argument("--validation", required=True)
-    parser.add_argument("--model", default="photo")
+    parser.add_argument("--model", default="photo-1")
     parser.add_argument("--levels", default="2,5", help="trained levels, from 0")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=1e-4)

@@ -378,6 +378,27 @@ def test_fine_tuning_starts_from_a_models_weights(environment, weights, name):
         assert value.dtype == np.float32
 
 
+def test_weights_of_other_levels_go_by_lambda(monkeypatch):
+    """A finished model has every usable level trained; a configuration takes those that it names."""
+    from codec_cli import zoo
+    from codec_cli.training.spread import spread
+
+    info = zoo.Zoo(MODELS).info("tiny")
+    given = {name: value.astype(np.float32) for name, value in info.arrays(zoo.WEIGHTS).items()}
+    config, wide = spread(tiny(), given)
+    monkeypatch.setitem(info.facts["config"]["levels"], "lambdas", config.levels.lambdas)
+    monkeypatch.setattr(loop.zoo.Zoo, "info", lambda *_: info)
+    monkeypatch.setattr(loop.checkpoint, "read_arrays", lambda *_: wide)
+    params = loop.initial_params(tiny(), pictures(4), "tiny")
+    step = tiny().levels.between + 1
+    for name in ("gain/forward", "context/pass-1-0/layer0/bias", "synthesis/stage0/block0/level_scale"):
+        assert np.array_equal(params[name], wide[name][::step])
+    size = tiny().entropy.context.groups[0]
+    prior = wide["prior/matrix_0"].reshape(-1, size, 3, 1)[::step]
+    assert np.array_equal(params["prior/matrix_0"].reshape(prior.shape), prior)
+    assert np.allclose(params["prior/bias_1"], given["prior/bias_1"])
+
+
 def test_fine_tuning_runs(environment, weights, tmp_path):
     result = train(tmp_path / "run", "run.steps=2", "optimizer.learning_rate=1e-5", start_from="tiny")
     assert result["step"] == 2

@@ -203,19 +203,52 @@ def optimised(
         float32 (repeats, levels), whose gradient leads to the entropy model alone.
     """
     repeats, levels, height, width, channels = scaled.shape
-    dtype = precision(config)
-    wanted = tf.stop_gradient(tf.reshape(scaled, (-1, height, width, channels)))
-    worth = tf.tile(tf.stop_gradient(worth), (repeats, 1))[:, None, None, :]
-    level_weights = tf.tile(tf.eye(levels), (repeats, 1))
-    groups = config.entropy.context.groups
-    starts = np.concatenate([[0], np.cumsum(groups)])
-    first = tf.constant(checkerboard(height, width))
-    density = prior.build_prior(params, (levels, groups[0]), config.entropy)
+    density = prior.build_prior(params, (levels, config.entropy.context.groups[0]), config.entropy)
 
     def static(symbols: tf.Tensor) -> tf.Tensor:
         by_level = prior.bits(density, tf.reshape(symbols, (repeats, levels, height, width, -1)))
         return tf.reshape(tf.transpose(by_level, (0, 3, 1, 2, 4)), symbols.shape)
 
+    symbols, total = sent(
+        params,
+        config,
+        tf.reshape(scaled, (-1, height, width, channels)),
+        tf.tile(worth, (repeats, 1)),
+        tf.tile(tf.eye(levels), (repeats, 1)),
+        static,
+        precision(config),
+    )
+    return tf.reshape(symbols, scaled.shape), tf.reshape(total, (repeats, levels))
+
+
+def sent(
+    params: Params,
+    config: Config,
+    scaled: tf.Tensor,
+    worth: tf.Tensor,
+    level_weights: tf.Tensor,
+    static: Callable[[tf.Tensor], tf.Tensor],
+    dtype: tf.DType,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """:func:`optimised`, each image at a level of its own.
+
+    Args:
+        params: All parameters by name.
+        config: The configuration.
+        scaled: float32 (batch, height, width, channels), latents times gain.
+        worth: float32 (batch, channels).
+        level_weights: float32 (batch, levels), one-hot.
+        static: Bits of symbols of the first group under the factorized prior, float32 of their shape.
+        dtype: Precision of the hidden layers.
+
+    Returns:
+        The symbols without a gradient, float32 of the shape of ``scaled``, and bits, float32 (batch,).
+    """
+    wanted = tf.stop_gradient(scaled)
+    worth = tf.stop_gradient(worth)[:, None, None, :]
+    groups = config.entropy.context.groups
+    starts = np.concatenate([[0], np.cumsum(groups)])
+    first = tf.constant(checkerboard(scaled.shape[1], scaled.shape[2]))
     known: list[tf.Tensor] = []
     total, own = tf.zeros(wanted.shape[:1]), tf.zeros(())
     for g, h in [(0, 0), *passes(config)]:
@@ -232,7 +265,7 @@ def optimised(
         own = symbols * mask if h == 0 else own + symbols * mask
         if h:
             known.append(own)
-    return tf.reshape(tf.concat(known, -1), scaled.shape), tf.reshape(total, (repeats, levels))
+    return tf.concat(known, -1), total
 
 
 def _cheaper(

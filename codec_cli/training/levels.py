@@ -32,3 +32,36 @@ def gains(config: Config, params: Arrays) -> tuple[npt.NDArray[np.float32], npt.
         np.exp(hats @ params[f"gain/{side}"].astype(np.float64)) for side in ("forward", "inverse")
     )
     return forward.astype(np.float32), inverse.astype(np.float32)
+
+
+def picked(params: Arrays, count: int, chosen: list[int]) -> Arrays:
+    """Parameters of some of the trained levels.
+
+    Args:
+        params: All parameters of a model.
+        count: Its trained levels.
+        chosen: Which of them to keep, in order.
+    """
+    out: Arrays = {}
+    for name, value in params.items():
+        if name in ("prior/loc", "prior/log_scale"):
+            out[name] = value[chosen]
+        elif name.startswith("prior/"):  # Levels times channels, level by level.
+            out[name] = value.reshape(count, -1, *value.shape[1:])[chosen].reshape(-1, *value.shape[1:])
+        elif _has_levels(name):
+            out[name] = value[chosen]
+        else:
+            out[name] = value
+    return out
+
+
+def _has_levels(name: str) -> bool:
+    """Whether a parameter's first axis is that of the levels."""
+    bias = name.startswith("context/") and name.endswith("/bias")
+    return bias or name.startswith("gain/") or name.endswith(("/level_bias", "/level_scale"))
+
+
+def nearest(have: list[float], wanted: list[float]) -> list[int]:
+    """Of each wanted lambda the index of the one in ``have`` that is nearest by ratio."""
+    ratios = np.abs(np.log(np.asarray(wanted))[:, None] - np.log(np.asarray(have))[None])
+    return [int(index) for index in ratios.argmin(1)]

@@ -19,7 +19,17 @@ from tqdm import tqdm
 
 from codec_cli import zoo
 from codec_cli.errors import TrainingError
-from codec_cli.training import adversarial, checkpoint, data, inputs, model, pictures, schedule, sensitivity
+from codec_cli.training import (
+    adversarial,
+    checkpoint,
+    data,
+    inputs,
+    levels,
+    model,
+    pictures,
+    schedule,
+    sensitivity,
+)
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 from codec_cli.training.step import State, init_state, train_step
@@ -51,6 +61,9 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
     info = zoo.Zoo().info(start_from)
     arrays = checkpoint.read_arrays(info.path / zoo.WEIGHTS, "no weights to start from")
     given = {name: value.astype(np.float32) for name, value in arrays.items()}
+    have = info.facts.get("config", {}).get("levels", {}).get("lambdas", [])
+    if len(have) > 1 and have != config.levels.lambdas:
+        given = levels.picked(given, len(have), levels.nearest(have, config.levels.lambdas))
     for name in sorted(fresh.keys() | given.keys()):
         if name in fresh and name in given and fresh[name].shape == given[name].shape:
             fresh[name] = given[name]
@@ -99,11 +112,11 @@ def validate(
 
     Latents are rounded as by low efforts, or with ``run.rdoq`` as by the default one.
     """
-    levels = len(config.levels.lambdas)
+    count = len(config.levels.lambdas)
     totals: dict[str, list[npt.NDArray[np.float32]]] = {"bpp": [], "mse": [], "loss": []}
     tensors = {name: tf.constant(value) for name, value in params.items()}
     for crop in crops:
-        _, metrics = model.forward(tensors, config, tf.constant(np.repeat(crop[None], levels, 0)), None, 1.0)
+        _, metrics = model.forward(tensors, config, tf.constant(np.repeat(crop[None], count, 0)), None, 1.0)
         for name, values in totals.items():
             values.append(metrics[name].numpy())
     mean = {name: np.mean(values, 0) for name, values in totals.items()}

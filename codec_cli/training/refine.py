@@ -7,6 +7,8 @@ choice is firm. Rate and distortion are the training loss, for this one image. T
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -113,18 +115,19 @@ class Refiner:
         trained = len(config.levels.lambdas)
         factorized = config.entropy.kind == "factorized"
         channels = config.transforms.latent_channels if factorized else config.entropy.context.groups[0]
-        density = prior.build_prior(self._params, (trained, channels), config.entropy)
         # Between trained levels: the nearest one's prior on a rescaled grid, as in the stored tables.
         between = config.levels.between + 1
         nearest = min(trained - 1, round(level / between))
         ratio = self._forward[nearest * between, :channels] / self._forward[level, :channels]
-        grid = tf.tile(symbols[..., :channels][..., None, :], (1, 1, 1, trained, 1))
+        own = {name: value.numpy() for name, value in self._params.items() if name.startswith("prior/")}
+        density = prior.build_prior(levels.picked(own, trained, [nearest]), (1, channels), config.entropy)
+        grid = symbols[..., None, :channels]
         lower, upper = ((grid + edge) * ratio for edge in (-0.5, 0.5))
         below = density.base.cdf(upper) - density.base.cdf(lower)
         above = density.base.survival_function(lower) - density.base.survival_function(upper)
         # The smaller tail keeps its precision.
         mass = tf.where(density.base.cdf(lower) > 0.5, above, below)
-        bits = -tf.math.log(mass[..., nearest, :] + 1e-9) / np.log(2)
+        bits = -tf.math.log(mass[..., 0, :] + 1e-9) / np.log(2)
         if factorized:
             return tf.reduce_sum(bits)
         half = tf.constant(context.checkerboard(symbols.shape[1], symbols.shape[2]))
@@ -138,7 +141,11 @@ def _relaxed_choice(value: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
     """A sample between floor and ceiling of each value, firmer as the temperature falls."""
     below = tf.floor(value)
     part = tf.clip_by_value(value - below, EDGE, 1 - EDGE)
-    logits = tf.stack([-tf.atanh(part), -tf.atanh(1 - part)], -1) / temperature
+    # One of the relaxations of Perugachi-Diaz, Gansekoele and Bhulai 2024 ("Robustly overfitting latents for
+    # flexible neural image compression"): a little better than the paper's inverse hyperbolic tangent
+    # (docs/TRAINING.md).
+    angle = part * (math.pi / 2)
+    logits = tf.stack([2 * tf.math.log(tf.cos(angle)), 2 * tf.math.log(tf.sin(angle))], -1) / temperature
     uniform = tf.random.uniform(tf.shape(logits), 1e-6, 1 - 1e-6)
     gumbel = -tf.math.log(-tf.math.log(uniform))
     share = tf.nn.softmax((logits + gumbel) / temperature, -1)[..., 1]

@@ -114,7 +114,7 @@ def _step(
         if config.labels is not None:
             total += config.labels.weight * model.label_loss(params, config, images, scalars["labels"], dtype)
     new: State = {"params": {}, "m": {}, "v": {}, "ema": {}}
-    norm = _adam(
+    norm = adam(
         config,
         state,
         new,
@@ -153,7 +153,7 @@ def _discriminate(
         loss = adversarial.discriminator_loss(params, config, original, decoded, dtype)
     gradients = tape.gradient(loss, [params[name] for name in names])
     updates = params[count] + 1.0
-    _adam(
+    adam(
         config,
         state,
         new,
@@ -168,7 +168,7 @@ def _discriminate(
     return loss
 
 
-def _adam(
+def adam(
     config: Config,
     state: State,
     new: State,

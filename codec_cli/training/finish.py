@@ -1,0 +1,237 @@
+"""The last stage of training: entropy model and synthesis learn from the symbols that are really sent.
+
+Up to here every crop was coded at the few trained levels, with noise in place of rounding. Now the analysis
+stays as it is; every crop is coded at levels drawn from all usable ones (:mod:`codec_cli.training.spread`),
+with the encoder's rate-distortion-optimised quantization, and the context networks learn the likelihood of
+those symbols, the synthesis to decode them. Far cheaper a step than the stage before: what two cores can do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tqdm import tqdm
+
+from codec_cli.training import checkpoint, context, data, model, networks, prior, schedule, sensitivity
+from codec_cli.training.config import Config
+from codec_cli.training.networks import Arrays
+from codec_cli.training.sensitivity import DISTORTION_WEIGHT
+from codec_cli.training.spread import spread
+from codec_cli.training.step import State, adam, init_state
+
+# Levels that each crop of a step is coded at.
+LEVELS_PER_CROP = 2
+# Learning rates, in those of the synthesis. A level's own biases are seen in few steps.
+MULTIPLIERS = {
+    "context/": 5.0,
+    "context-bias/": 150.0,
+    "gain/": 25.0,
+}
+TRAINED = ("context/", "synthesis/", "gain/inverse")
+
+
+def finished_config(config: Config, *, strength: float, learning_rate: float, crop: int) -> Config:
+    """The configuration of a finishing run: short, from a low rate down.
+
+    Args:
+        config: Of :func:`~codec_cli.training.spread.spread`.
+        strength: Of the encoder's optimisation, above 0.
+        learning_rate: Of the synthesis.
+        crop: Side of crops in pixels.
+    """
+    optimizer = config.optimizer.model_copy(
+        update={
+            "learning_rate": learning_rate,
+            "final_learning_rate": learning_rate / 100,
+            "warmup_steps": 50,
+            "decay_start": 0.0,
+            "cycle_steps": None,
+        }
+    )
+    # Not this stage's batch: what training on from here would take, all levels in every one.
+    section = config.data.model_copy(update={"crop": crop, "batch": config.levels.usable})
+    run = config.run.model_copy(update={"rdoq": strength, "decoder_rounding": 0.0})
+    return Config.model_validate(
+        config.model_copy(update={"optimizer": optimizer, "data": section, "run": run}).model_dump()
+    )
+
+
+def drawn_levels(config: Config, batch: int, step: int) -> npt.NDArray[np.int32]:
+    """Levels of the crops of a step, int32 (batch * LEVELS_PER_CROP,), a pure function of (seed, step)."""
+    rng = np.random.Generator(np.random.Philox(key=config.seed + 1, counter=step << 64))
+    return rng.integers(0, config.levels.usable, batch * LEVELS_PER_CROP).astype(np.int32)
+
+
+def losses(
+    params: networks.Params, config: Config, images: tf.Tensor, chosen: tf.Tensor, dtype: tf.DType
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rate and distortion of crops at the levels drawn for them, through the encoder's own choice of symbols.
+
+    Args:
+        params: All parameters.
+        config: From :func:`finished_config`.
+        images: uint8 (batch, crop, crop, channels).
+        chosen: int32 (batch * n,), n levels for the first crop, then n for the second, and so on.
+        dtype: Precision of convolutions.
+
+    Returns:
+        Bits per pixel and mean squared error on [0, 255], both float32 (batch * n,).
+    """
+    target = tf.cast(images, tf.float32) / 255.0
+    latents = tf.stop_gradient(networks.analysis(params, config.transforms, target, dtype))
+    repeats = chosen.shape[0] // images.shape[0]
+    latents, target = (tf.repeat(value, repeats, 0) for value in (latents, target))
+    shares = tf.one_hot(chosen, config.levels.usable)
+    forward, inverse = (tf.exp(tf.gather(params[f"gain/{side}"], chosen)) for side in ("forward", "inverse"))
+    worth = tf.gather(params[DISTORTION_WEIGHT], chosen) / config.run.rdoq
+    scaled = latents * forward[:, None, None, :]
+    symbols, bits = context.sent(
+        params, config, scaled, worth, shares, _static(params, config, chosen), dtype
+    )
+    decoded = networks.synthesis(
+        params, config.transforms, symbols * inverse[:, None, None, :], shares, dtype
+    )
+    mse = tf.reduce_mean(tf.square(decoded - target), (1, 2, 3)) * 255.0**2
+    return bits / (images.shape[1] * images.shape[2]), mse
+
+
+def _static(params: networks.Params, config: Config, chosen: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Bits of the first pass's symbols, float32 (n, height, width, channels)."""
+    size = config.entropy.context.groups[0]
+    mine: networks.Params = {}
+    for name, value in params.items():
+        if name.startswith("prior/"):
+            by_level = tf.reshape(value, (config.levels.usable, size, *value.shape[1:]))
+            if config.entropy.prior != "deep":
+                by_level = tf.reshape(value, (config.levels.usable, size))
+            picked = tf.gather(by_level, chosen)
+            mine[name] = (
+                picked if config.entropy.prior != "deep" else tf.reshape(picked, (-1, *value.shape[1:]))
+            )
+    density = prior.build_prior(mine, (chosen.shape[0], size), config.entropy)
+
+    def bits(symbols: tf.Tensor) -> tf.Tensor:
+        # (1, n, height, width, channels) -> (1, height, width, n, channels)
+        return tf.transpose(prior.bits(density, symbols[None])[0], (2, 0, 1, 3))
+
+    return bits
+
+
+def finish(
+    config: Config,
+    params: Arrays,
+    run: Path,
+    *,
+    minutes: float,
+    strength: float,
+    learning_rate: float = 2e-5,
+    crop: int = 256,
+    batch: int = 8,
+    cache_dir: Path | None = None,
+    quiet: bool = False,
+) -> list[dict[str, float]]:
+    """Finishes a trained context model; the run can be exported as any other.
+
+    Args:
+        config: The model's configuration, with where the data lie.
+        params: Its averaged weights.
+        run: Directory of the new run; must not hold one.
+        minutes: Length of the training, to which the learning rate's fall is fitted.
+        strength: Of the encoder's optimisation that is trained for, above 0.
+        learning_rate: Of the synthesis.
+        crop: Side of crops in pixels.
+        batch: Crops of a step.
+        cache_dir: Of decoded patches; ``RUN/cache`` by default.
+        quiet: No progress bar.
+
+    Returns:
+        Of the validation crops at some levels, before and then after: ``level``, ``bpp`` (by the model's
+        density), ``psnr`` (dB).
+
+    Raises:
+        TrainingError: No context model, or no data.
+    """
+    wide, start = spread(config, params)
+    wide = finished_config(wide, strength=strength, learning_rate=learning_rate, crop=crop)
+    run.mkdir(parents=True, exist_ok=True)
+    patches = data.load_patches(wide, cache_dir or run / "cache", quiet)
+    crops = data.validation_crops(wide)
+    state: State = tf.nest.map_structure(tf.constant, sensitivity.fit(wide, init_state(start), patches))
+    names = sorted(name for name in start if name.startswith(TRAINED))
+    dtype = networks.precision(wide)
+    weights = tf.constant(model.level_weights(wide))
+    lambdas = tf.constant(np.asarray(wide.levels.lambdas, np.float32))
+    steering = wide.model_copy(
+        update={"optimizer": wide.optimizer.model_copy(update={"multipliers": _multipliers(names)})}
+    )
+
+    @tf.function(autograph=False)
+    def one_step(
+        state: State, images: tf.Tensor, chosen: tf.Tensor, scalars: dict[str, tf.Tensor]
+    ) -> tuple[State, tf.Tensor]:
+        now = state["params"]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([now[name] for name in names])
+            bpp, mse = losses(now, wide, images, chosen, dtype)
+            each = (bpp + tf.gather(lambdas, chosen) * mse) * tf.gather(weights, chosen)
+            total = tf.reduce_mean(each)
+        gradients = dict(zip(names, tape.gradient(total, [now[name] for name in names]), strict=True))
+        new: State = {part: dict(values) for part, values in state.items()}
+        betas = (wide.optimizer.beta1, wide.optimizer.beta2)
+        corrections = (scalars["correction1"], scalars["correction2"])
+        adam(steering, state, new, gradients, betas, corrections, scalars["learning_rate"])
+        for name in names:
+            new["ema"][name] = (
+                scalars["ema"] * state["ema"][name] + (1 - scalars["ema"]) * new["params"][name]
+            )
+        return new, total
+
+    before = measure(wide, state["ema"], crops)
+    drawing = wide.model_copy(update={"data": wide.data.model_copy(update={"batch": batch})})
+    tree, begun, saved, step, spent = wide.model_dump(), time.monotonic(), time.monotonic(), 0, 0.0
+    checkpoint.save_run_config(run, wide)
+    with tqdm(disable=quiet, unit="step", dynamic_ncols=True) as bar:
+        while spent < 60 * minutes:
+            scalars = schedule.scalars(tree, step, spent / (60 * minutes))
+            state, total = one_step(
+                state,
+                tf.constant(data.batch_at(drawing, patches, step)),
+                tf.constant(drawn_levels(wide, batch, step)),
+                {name: tf.constant(value) for name, value in scalars.items()},
+            )
+            step += 1
+            bar.update(1)
+            bar.set_postfix_str(f"loss {float(total):.3f}")
+            spent = time.monotonic() - begun
+            if time.monotonic() - saved > 60 * wide.run.checkpoint_minutes or spent >= 60 * minutes:
+                saved = time.monotonic()
+                host = tf.nest.map_structure(lambda value: value.numpy(), state)
+                checkpoint.save(run, host, step, spent)
+    return before + measure(wide, state["ema"], crops)
+
+
+def _multipliers(names: list[str]) -> dict[str, float]:
+    """Learning-rate factors by name, biases of single levels before what is shared."""
+    biases = {
+        name: MULTIPLIERS["context-bias/"] for name in names if name.startswith("context/") and "bias" in name
+    }
+    return {**biases, "context/": MULTIPLIERS["context/"], "gain/": MULTIPLIERS["gain/"]}
+
+
+def measure(config: Config, params: networks.Params, crops: npt.NDArray[np.uint8]) -> list[dict[str, float]]:
+    """Rate and PSNR of validation crops at about twelve levels, in float32."""
+    rows = []
+    for level in range(0, config.levels.usable, max(1, config.levels.usable // 12)):
+        found = [
+            losses(params, config, tf.constant(crop[None]), tf.constant([level]), tf.float32)
+            for crop in crops
+        ]
+        bpp, mse = (np.mean([value.numpy() for value in part]) for part in zip(*found, strict=True))
+        decibels = float(10 * np.log10(255**2 / max(float(mse), 1e-9)))
+        rows.append({"level": float(level), "bpp": float(bpp), "psnr": decibels})
+    return rows
