@@ -28,6 +28,7 @@ COMMANDS = (
     "models",
     "eval",
     "train",
+    "finish",
     "export",
     "sample",
     "study",

@@ -27,10 +27,17 @@ from codec_cli.pictures.images import Picture
 Curve = np.ndarray
 
 
-def load(paths: list[Path], every: int) -> list[np.ndarray]:
-    """Images of files and directories, R'G'B'."""
+def load(paths: list[Path], every: int, crop: int | None) -> list[np.ndarray]:
+    """Images of files and directories, R'G'B', or squares from the middle of them."""
     files = [f for path in paths for f in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return [np.asarray(Image.open(file).convert("RGB")) for file in files[::every]]
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files[::every]]
+    if crop is not None:
+        corners = [[(side - crop) // 2 for side in image.shape[:2]] for image in images]
+        images = [
+            np.ascontiguousarray(image[top : top + crop, left : left + crop])
+            for image, (top, left) in zip(images, corners, strict=True)
+        ]
+    return images
 
 
 def report(name: str, anchor: Curve, test: Curve) -> None:
@@ -135,12 +142,13 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+", help="files or directories")
     parser.add_argument("--model", default="photo")
     parser.add_argument("--every", type=int, default=1, help="take every n-th image")
+    parser.add_argument("--crop", type=int, help="take a square of this side from the middle of each")
     parser.add_argument("--levels", default="0,7,14,21,28,35,42,49")
     parser.add_argument("--efforts", default="1,5")
     parser.add_argument("--data", help="training photographs, for `contexts`")
     arguments = parser.parse_args()
     codec = Codec(arguments.model)
-    images = load(arguments.images, arguments.every)
+    images = load(arguments.images, arguments.every, arguments.crop)
     levels = [int(level) for level in arguments.levels.split(",")]
     if arguments.what == "efforts":
         efforts(codec, images, levels, [int(effort) for effort in arguments.efforts.split(",")])

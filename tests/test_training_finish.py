@@ -1,18 +1,13 @@
 """The last stage: every usable level trained, on the symbols that are really sent."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from training_helpers import MODELS, ROOT, pictures, write_pictures
+from training_helpers import MODELS, pictures, write_pictures
 
 tf = pytest.importorskip("tensorflow", reason="training needs the train extra")
 
 from codec_cli import zoo  # noqa: E402
 from codec_cli.codec import Codec  # noqa: E402
-from codec_cli.errors import TrainingError  # noqa: E402
 from codec_cli.training import checkpoint, levels, networks, prior, sensitivity  # noqa: E402
 from codec_cli.training.config import Config  # noqa: E402
 from codec_cli.training.export import export_run  # noqa: E402
@@ -113,11 +108,6 @@ def test_the_prior_of_every_level_is_that_of_the_nearest(wide):
             assert np.allclose(new.cdf(mine)[level], old.cdf(given)[nearest], atol=2e-5)
 
 
-def test_only_context_models():
-    with pytest.raises(TrainingError, match="only context models"):
-        spread(*tiny("tiny-factorized"))
-
-
 def test_levels_are_drawn_by_seed_and_step(wide):
     config, _ = wide
     draws = [drawn_levels(config, 40, step) for step in (0, 1, 0)]
@@ -196,23 +186,3 @@ def test_finishing_lowers_the_loss_and_leaves_the_analysis(tmp_path):
     trained = checkpoint.load_run_config(tmp_path / "run")
     assert trained.levels.between == 0
     assert networks.halo(trained.transforms) == networks.halo(config.transforms)
-
-
-def test_the_script(tmp_path):
-    images = write_pictures(tmp_path / "images")
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "finish.py", MODELS / "tiny-1", tmp_path / "run",
-         "--data", images, "--minutes", "0.02", "--crop", "64", "--batch", "1"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].startswith("| level | bits per pixel before, after")
-    again = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "finish.py", MODELS / "tiny-factorized-1", tmp_path / "other",
-         "--data", images],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert again.returncode == 1
-    assert again.stderr.splitlines()[-1].endswith("only context models can be finished")
-    assert "Traceback" not in again.stderr
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["levels"]["between"] == 0

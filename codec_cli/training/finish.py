@@ -17,6 +17,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from tqdm import tqdm
 
+from codec_cli import zoo
+from codec_cli.errors import TrainingError
 from codec_cli.training import checkpoint, context, data, model, networks, prior, schedule, sensitivity
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
@@ -33,6 +35,28 @@ MULTIPLIERS = {
     "gain/": 25.0,
 }
 TRAINED = ("context/", "synthesis/", "gain/inverse")
+
+
+def trained(model: str) -> tuple[Config, Arrays]:
+    """Configuration and averaged weights of what is to be finished.
+
+    Args:
+        model: A run's directory, or the name or folder of a model with weights.
+
+    Raises:
+        TrainingError: There are no weights.
+        ModelError: There is no such model.
+    """
+    if (Path(model) / checkpoint.FILE).is_file():
+        state, _, _ = checkpoint.load(Path(model))
+        params = {name: value for name, value in state["ema"].items() if name != DISTORTION_WEIGHT}
+        return checkpoint.load_run_config(Path(model)), params
+    info = zoo.Zoo().info(model)
+    if "config" not in info.facts:
+        raise TrainingError(f"{info.path}: has no configuration to train on with")
+    arrays = checkpoint.read_arrays(info.path / zoo.WEIGHTS, "no weights to start from")
+    params = {name: value.astype(np.float32) for name, value in arrays.items()}
+    return Config.model_validate(info.facts["config"]), params
 
 
 def finished_config(config: Config, *, strength: float, learning_rate: float, crop: int) -> Config:
@@ -129,7 +153,7 @@ def finish(
     *,
     minutes: float,
     strength: float,
-    learning_rate: float = 2e-5,
+    learning_rate: float = 3e-5,
     crop: int = 256,
     batch: int = 8,
     cache_dir: Path | None = None,
@@ -154,9 +178,16 @@ def finish(
         density), ``psnr`` (dB).
 
     Raises:
-        TrainingError: No context model, or no data.
+        TrainingError: No context model, no data, a crop that does not fit, or a run in the way.
     """
-    wide, start = spread(config, params)
+    if config.entropy.kind != "context":
+        raise TrainingError("only context models can be finished")
+    if (run / checkpoint.FILE).exists():
+        raise TrainingError(f"{run}: holds a run already; choose another directory")
+    if crop % config.transforms.stride:
+        raise TrainingError(f"crops must be multiples of {config.transforms.stride} pixels, not {crop}")
+    # A model that was finished before has no levels between.
+    wide, start = spread(config, params) if config.levels.between else (config, params)
     wide = finished_config(wide, strength=strength, learning_rate=learning_rate, crop=crop)
     run.mkdir(parents=True, exist_ok=True)
     patches = data.load_patches(wide, cache_dir or run / "cache", quiet)

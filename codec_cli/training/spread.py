@@ -16,7 +16,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from codec_cli.errors import TrainingError
 from codec_cli.training import levels
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
@@ -43,11 +42,7 @@ def spread(config: Config, params: Arrays) -> tuple[Config, Arrays]:
     Returns:
         A configuration without levels between the trained ones, and parameters that fit it.
 
-    Raises:
-        TrainingError: It is no context model.
     """
-    if config.entropy.kind != "context":
-        raise TrainingError("only context models can be finished")
     hats = levels.hat_weights(config).astype(np.float64)
     forward, inverse, born, steps = _living(params)
     trained = len(config.levels.lambdas)
