@@ -82,7 +82,8 @@ def command(
     MODEL is a run of `codec train`, or the name or folder of a model with weights; its entropy model must be
     of kind context. Training knows a few levels, and noise in place of rounding. This stage leaves the
     analysis as it is; the context networks and the synthesis learn every usable level, from the symbols that
-    the encoder really sends. Levels between the trained ones gain most. `codec export` turns RUN into a model.
+    the encoder really sends. Levels between the trained ones gain most. `codec export` turns RUN into a
+    model.
     """
     from codec_cli.training import require
 

@@ -353,6 +353,12 @@ def _measure(codec: Codec, images: list[npt.NDArray[np.uint8]], quiet: bool) -> 
     return rows
 
 
+def _trained_text(facts: dict[str, Any]) -> str:
+    if facts["trained_levels"] == facts["levels"]:
+        return "all trained"
+    return f"{facts['trained_levels']} trained, the others interpolated"
+
+
 def _half_text(agreement: dict[str, float]) -> str:
     if "fp16_bd_rate_percent" not in agreement:
         return ""
@@ -369,8 +375,7 @@ def _card(name: str, facts: dict[str, Any]) -> str:
     lines = [
         f"# {name}",
         "",
-        f"A `{facts['kind']}` model of {facts['levels']} quality levels "
-        f"({facts['trained_levels']} trained, the others interpolated), "
+        f"A `{facts['kind']}` model of {facts['levels']} quality levels ({_trained_text(facts)}), "
         f"{facts['latent_channels']} latent channels at 1/{facts['stride']} of the image's resolution"
         f"{_size_text(facts)}. Fingerprint `{facts['fingerprint'][:8]}`.",
         "",
