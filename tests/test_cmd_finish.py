@@ -25,7 +25,7 @@ def test_a_model_and_then_its_run(run, tmp_path):
     assert (config.levels.between, len(config.levels.lambdas)) == (0, 7)
     assert config.data.path == str(images)
     # What is finished already stays what it is, and can learn on.
-    result = run("finish", tmp_path / "run", tmp_path / "more", "--data", images, *SHORT)
+    result = run("finish", tmp_path / "run", tmp_path / "more", *SHORT)
     assert result.exit_code == 0, result.stderr
     assert checkpoint.load_run_config(tmp_path / "more").levels == config.levels
     result = run("export", tmp_path / "more", tmp_path / "more-1", "--table-patches", 8, "--quiet")

@@ -20,9 +20,9 @@ Examples:
 @click.option(
     "--data",
     "data_path",
-    required=True,
     type=click.Path(path_type=Path),
-    help="Directory of images, searched recursively, as for `codec train`.",
+    help="Directory of images, searched recursively, as for `codec train`.  [default: that of the run that is "
+    "finished]",
 )
 @click.option(
     "--validation",
@@ -67,7 +67,7 @@ Examples:
 def command(
     model: str,
     run: Path,
-    data_path: Path,
+    data_path: Path | None,
     validation: Path | None,
     minutes: float,
     strength: float,
@@ -91,7 +91,11 @@ def command(
     from codec_cli.training.finish import finish, trained
 
     config, params = trained(model)
-    where = {"path": str(data_path), "dataset": None, "validation": str(validation) if validation else None}
+    where: dict[str, str | None] = {}
+    if data_path is not None:
+        where = {"path": str(data_path), "dataset": None, "validation": None}
+    if validation is not None:
+        where["validation"] = str(validation)
     rows = finish(
         config.model_copy(update={"data": config.data.model_copy(update=where)}),
         params,
