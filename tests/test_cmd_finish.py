@@ -37,7 +37,11 @@ def test_a_model_and_then_its_run(run, tmp_path):
 def test_what_can_not_be_finished(run, tmp_path):
     images = write_pictures(tmp_path / "images")
     for arguments, message, code in (
-        ((MODELS / "tiny-factorized-1", tmp_path / "run"), "only context models can be finished", None),
+        (
+            (MODELS / "tiny-factorized-1", tmp_path / "run"),
+            "only context models of transforms of kind stages can be finished",
+            None,
+        ),
         (("nothing-there", tmp_path / "run"), "nothing-there", ModelError.exit_code),
         ((MODELS / "tiny-1", tmp_path / "run", "--crop", "65"), "multiples of 16 pixels", None),
     ):

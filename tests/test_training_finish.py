@@ -8,8 +8,9 @@ tf = pytest.importorskip("tensorflow", reason="training needs the train extra")
 
 from codec_cli import zoo  # noqa: E402
 from codec_cli.codec import Codec  # noqa: E402
+from codec_cli.errors import TrainingError  # noqa: E402
 from codec_cli.training import checkpoint, levels, networks, prior, sensitivity  # noqa: E402
-from codec_cli.training.config import Config  # noqa: E402
+from codec_cli.training.config import Config, Labels, Loss  # noqa: E402
 from codec_cli.training.export import export_run  # noqa: E402
 from codec_cli.training.finish import (  # noqa: E402
     LEVELS_PER_CROP,
@@ -115,6 +116,32 @@ def test_levels_are_drawn_by_seed_and_step(wide):
     assert (draws[0] == draws[2]).all()
     assert (draws[0] != draws[1]).any()
     assert set(draws[0]) | set(draws[1]) == set(range(config.levels.usable))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"losses": [Loss(), Loss(name="ms_ssim", weight=100.0)]}, "the loss ms_ssim"),
+        ({"labels": Labels()}, "labels"),
+    ],
+)
+def test_what_other_losses_made_is_not_spoilt(tmp_path, change, named):
+    config, params = tiny()
+    with pytest.raises(TrainingError, match=f"mean squared error .* {named}"):
+        finish(config.model_copy(update=change), params, tmp_path / "run", minutes=1, strength=0.2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_it(tmp_path):
+    config, params = tiny()
+    images = write_pictures(tmp_path / "images")
+    data = config.data.model_copy(update={"path": str(images), "cache_patches": 8})
+    params["synthesis/out/bias"] = np.full_like(params["synthesis/out/bias"], np.nan)
+    with pytest.raises(TrainingError, match="not finite at step 1; lower --learning-rate"):
+        finish(
+            config.model_copy(update={"data": data}), params, tmp_path / "run",
+            minutes=1, strength=0.2, crop=64, batch=1, quiet=True,
+        )  # fmt: skip
 
 
 def test_losses_are_those_of_the_encoder(wide, tmp_path):

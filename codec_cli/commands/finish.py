@@ -21,8 +21,8 @@ Examples:
     "--data",
     "data_path",
     type=click.Path(path_type=Path),
-    help="Directory of images, searched recursively, as for `codec train`.  [default: that of the run that is "
-    "finished]",
+    help="Directory of images, searched recursively, as for `codec train`.  [default: that of "
+    "the run that is finished]",
 )
 @click.option(
     "--validation",

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from codec_cli import zoo
 from codec_cli.errors import TrainingError
 from codec_cli.training import checkpoint, context, data, model, networks, prior, schedule, sensitivity
-from codec_cli.training.config import Config
+from codec_cli.training.config import Config, Transforms
 from codec_cli.training.networks import Arrays
 from codec_cli.training.sensitivity import DISTORTION_WEIGHT
 from codec_cli.training.spread import spread
@@ -178,10 +178,10 @@ def finish(
         density), ``psnr`` (dB).
 
     Raises:
-        TrainingError: No context model, no data, a crop that does not fit, or a run in the way.
+        TrainingError: Another kind of model, or one of other losses; no data, a crop that does not fit, a run in
+            the way; a loss that is not finite.
     """
-    if config.entropy.kind != "context":
-        raise TrainingError("only context models can be finished")
+    _require_fit(config)
     if (run / checkpoint.FILE).exists():
         raise TrainingError(f"{run}: holds a run already; choose another directory")
     if crop % config.transforms.stride:
@@ -237,6 +237,8 @@ def finish(
             )
             step += 1
             bar.update(1)
+            if not np.isfinite(float(total)):
+                raise TrainingError(f"{run}: the loss is not finite at step {step}; lower --learning-rate")
             bar.set_postfix_str(f"loss {float(total):.3f}")
             spent = time.monotonic() - begun
             if time.monotonic() - saved > 60 * wide.run.checkpoint_minutes or spent >= 60 * minutes:
@@ -244,6 +246,18 @@ def finish(
                 host = tf.nest.map_structure(lambda value: value.numpy(), state)
                 checkpoint.save(run, host, step, spent)
     return before + measure(wide, state["ema"], crops)
+
+
+def _require_fit(config: Config) -> None:
+    """Raises :class:`TrainingError` for what this stage does not know, rather than to spoil it."""
+    special = [name for name in ("adversarial", "labels") if getattr(config, name) is not None]
+    special += [f"the loss {loss.name}" for loss in config.losses if loss.name != "mse"]
+    if config.entropy.kind != "context" or not isinstance(config.transforms, Transforms):
+        raise TrainingError("only context models of transforms of kind stages can be finished")
+    if special:
+        raise TrainingError(
+            f"only models trained for mean squared error can be finished, this one has {', '.join(special)}"
+        )
 
 
 def _multipliers(names: list[str]) -> dict[str, float]:
