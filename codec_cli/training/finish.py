@@ -178,8 +178,8 @@ def finish(
         density), ``psnr`` (dB).
 
     Raises:
-        TrainingError: Another kind of model, or one of other losses; no data, a crop that does not fit, a run in
-            the way; a loss that is not finite.
+        TrainingError: Another kind of model, or one of other losses; no data, a crop that does not fit, or a
+            run in the way; a loss that is not finite.
     """
     _require_fit(config)
     if (run / checkpoint.FILE).exists():
