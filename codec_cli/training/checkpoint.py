@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codec_cli import zoo
 from codec_cli.errors import TrainingError
 from codec_cli.files import write_atomic
 from codec_cli.training.config import Config, load_config
@@ -71,6 +72,12 @@ def read_arrays(path: Path, complaint: str) -> Arrays:
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise TrainingError(f"{path}: {complaint} ({reason})") from error
+
+
+def model_weights(folder: Path) -> Arrays:
+    """A model's averaged weights to train on with, float32 by name (raises :class:`TrainingError`)."""
+    arrays = read_arrays(folder / zoo.WEIGHTS, "no weights to start from")
+    return {name: value.astype(np.float32) for name, value in arrays.items()}
 
 
 def load_run_config(run: Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:

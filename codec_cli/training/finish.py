@@ -54,9 +54,7 @@ def trained(model: str) -> tuple[Config, Arrays]:
     info = zoo.Zoo().info(model)
     if "config" not in info.facts:
         raise TrainingError(f"{info.path}: has no configuration to train on with")
-    arrays = checkpoint.read_arrays(info.path / zoo.WEIGHTS, "no weights to start from")
-    params = {name: value.astype(np.float32) for name, value in arrays.items()}
-    return Config.model_validate(info.facts["config"]), params
+    return Config.model_validate(info.facts["config"]), checkpoint.model_weights(info.path)
 
 
 def finished_config(config: Config, *, strength: float, learning_rate: float, crop: int) -> Config:
@@ -126,17 +124,14 @@ def losses(
 
 def _static(params: networks.Params, config: Config, chosen: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     """Bits of the first pass's symbols, float32 (n, height, width, channels)."""
-    size = config.entropy.context.groups[0]
+    size, deep = config.entropy.context.groups[0], config.entropy.prior == "deep"
     mine: networks.Params = {}
     for name, value in params.items():
         if name.startswith("prior/"):
-            by_level = tf.reshape(value, (config.levels.usable, size, *value.shape[1:]))
-            if config.entropy.prior != "deep":
-                by_level = tf.reshape(value, (config.levels.usable, size))
-            picked = tf.gather(by_level, chosen)
-            mine[name] = (
-                picked if config.entropy.prior != "deep" else tf.reshape(picked, (-1, *value.shape[1:]))
-            )
+            # The deep family has its levels and channels on one axis.
+            row = value.shape[1:] if deep else ()
+            picked = tf.gather(tf.reshape(value, (config.levels.usable, size, *row)), chosen)
+            mine[name] = tf.reshape(picked, (-1, *row)) if deep else picked
     density = prior.build_prior(mine, (chosen.shape[0], size), config.entropy)
 
     def bits(symbols: tf.Tensor) -> tf.Tensor:
@@ -237,9 +232,10 @@ def finish(
             )
             step += 1
             bar.update(1)
-            if not np.isfinite(float(total)):
+            loss = float(total)
+            if not np.isfinite(loss):
                 raise TrainingError(f"{run}: the loss is not finite at step {step}; lower --learning-rate")
-            bar.set_postfix_str(f"loss {float(total):.3f}")
+            bar.set_postfix_str(f"loss {loss:.3f}")
             spent = time.monotonic() - begun
             if time.monotonic() - saved > 60 * wide.run.checkpoint_minutes or spent >= 60 * minutes:
                 saved = time.monotonic()

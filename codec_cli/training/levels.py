@@ -21,6 +21,12 @@ def lambdas(config: Config) -> npt.NDArray[np.float64]:
     return np.asarray(np.exp(hat_weights(config) @ np.log(config.levels.lambdas)), np.float64)
 
 
+def nearest_trained(config: Config) -> list[int]:
+    """Of every usable level the trained one whose prior it takes, on a rescaled grid."""
+    trained, step = len(config.levels.lambdas), config.levels.between + 1
+    return [min(trained - 1, round(level / step)) for level in range(config.levels.usable)]
+
+
 def gains(config: Config, params: Arrays) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Gain and inverse gain of every usable level, interpolated geometrically.
 

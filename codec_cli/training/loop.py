@@ -59,8 +59,7 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
             )
         return fresh
     info = zoo.Zoo().info(start_from)
-    arrays = checkpoint.read_arrays(info.path / zoo.WEIGHTS, "no weights to start from")
-    given = {name: value.astype(np.float32) for name, value in arrays.items()}
+    given = checkpoint.model_weights(info.path)
     have = info.facts.get("config", {}).get("levels", {}).get("lambdas", [])
     if len(have) > 1 and have != config.levels.lambdas:
         given = levels.picked(given, len(have), levels.nearest(have, config.levels.lambdas))

@@ -116,9 +116,10 @@ class Refiner:
         factorized = config.entropy.kind == "factorized"
         channels = config.transforms.latent_channels if factorized else config.entropy.context.groups[0]
         # Between trained levels: the nearest one's prior on a rescaled grid, as in the stored tables.
-        between = config.levels.between + 1
-        nearest = min(trained - 1, round(level / between))
-        ratio = self._forward[nearest * between, :channels] / self._forward[level, :channels]
+        nearest = levels.nearest_trained(config)[level]
+        ratio = (
+            self._forward[nearest * (config.levels.between + 1), :channels] / self._forward[level, :channels]
+        )
         own = {name: value.numpy() for name, value in self._params.items() if name.startswith("prior/")}
         density = prior.build_prior(levels.picked(own, trained, [nearest]), (1, channels), config.entropy)
         grid = symbols[..., None, :channels]

@@ -41,7 +41,6 @@ def spread(config: Config, params: Arrays) -> tuple[Config, Arrays]:
 
     Returns:
         A configuration without levels between the trained ones, and parameters that fit it.
-
     """
     hats = levels.hat_weights(config).astype(np.float64)
     forward, inverse, born, steps = _living(params)
@@ -81,11 +80,10 @@ def _living(params: Arrays) -> tuple[Floats, Floats, npt.NDArray[np.intp], Float
     steps = np.zeros(len(forward))
     for level in range(len(forward) - 2, -1, -1):
         known = lives[level] if lives[level].any() else np.ones_like(lives[level])
-        for gains, sign in ((forward, 1), (inverse, 0)):
-            change = float(np.median(gains[level + 1][known] - gains[level][known]))
+        for gains in (forward, inverse):
+            change = np.median(gains[level + 1][known] - gains[level][known])
             gains[level, ~lives[level]] = gains[level + 1, ~lives[level]] - change
-            if sign:
-                steps[level + 1] = change
+        steps[level + 1] = np.median(forward[level + 1][known] - forward[level][known])
     return forward, inverse, (~lives).sum(0), np.cumsum(steps)
 
 
@@ -124,23 +122,16 @@ def _revive(
 
 def _prior(config: Config, params: Arrays, forward: npt.NDArray[np.float32]) -> Arrays:
     """The factorized prior of every usable level: the nearest trained one's on a rescaled grid."""
-    trained, step = len(config.levels.lambdas), config.levels.between + 1
-    size = config.entropy.context.groups[0]
-    nearest = np.minimum(trained - 1, np.round(np.arange(len(forward)) / step).astype(int))
-    ratio = np.exp(forward[nearest * step, :size] - forward[:, :size]).astype(np.float64)
-    out: Arrays = {}
-    for name, value in params.items():
-        if not name.startswith("prior/"):
-            continue
-        by_level = value.reshape(trained, size, *value.shape[1:])[nearest].astype(np.float64)
-        shape = (len(forward) * size, *value.shape[1:]) if config.entropy.prior == "deep" else (-1, size)
-        if name == "prior/matrix_0":
-            # Its softplus multiplies the symbol (Balle et al. 2018, appendix 6.1).
-            product = np.logaddexp(0, by_level) * ratio[..., None, None]
-            by_level = product + np.log(-np.expm1(-product))
-        elif name == "prior/loc":
-            by_level = by_level / ratio
-        elif name == "prior/log_scale":
-            by_level = by_level - np.log(ratio)
-        out[name] = by_level.reshape(shape).astype(np.float32)
+    step, size = config.levels.between + 1, config.entropy.context.groups[0]
+    nearest = levels.nearest_trained(config)
+    ratio = np.exp(forward[np.multiply(nearest, step), :size] - forward[:, :size]).astype(np.float64)
+    own = {name: value for name, value in params.items() if name.startswith("prior/")}
+    out = levels.picked(own, len(config.levels.lambdas), nearest)
+    if "prior/matrix_0" in out:
+        # Its softplus multiplies the symbol (Balle et al. 2018, appendix 6.1).
+        product = np.logaddexp(0, out["prior/matrix_0"].astype(np.float64)) * ratio.reshape(-1, 1, 1)
+        out["prior/matrix_0"] = (product + np.log(-np.expm1(-product))).astype(np.float32)
+    else:
+        out["prior/loc"] = (out["prior/loc"] / ratio).astype(np.float32)
+        out["prior/log_scale"] = (out["prior/log_scale"] - np.log(ratio)).astype(np.float32)
     return out

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from codec_cli.bitstream.entropy import TOTAL, Tables
 from codec_cli.bitstream.walk import FRACTIONS
-from codec_cli.training import prior
+from codec_cli.training import levels, prior
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays, Params
 
@@ -103,8 +103,7 @@ def prior_densities(
     step = config.levels.between + 1
     edges = np.arange(-centre, centre + 2) - 0.5
     out = []
-    for level in range(config.levels.usable):
-        nearest = min(trained - 1, round(level / step))
+    for level, nearest in enumerate(levels.nearest_trained(config)):
         ratio = gains[nearest * step, :channels] / gains[level, :channels]
         grid = np.zeros((len(edges), trained, channels), np.float32)
         grid[:, nearest] = edges[:, None] * ratio[None]
