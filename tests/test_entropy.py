@@ -156,6 +156,15 @@ class TestRoundTrip:
         # The coder's own probabilities differ from the counts by 2^-24 an entry.
         assert bits - 8 <= 8 * len(segment) <= bits * 1.001 + 64
 
+    def test_medians(self):
+        """At or below the median half of what is not escaped lies, below it less."""
+        rng = np.random.default_rng(5)
+        made = [(int(o), table(rng.random(n) ** 4)) for o, n in zip(range(-9, 9), range(2, 20), strict=True)]
+        found = make_tables(*made).medians
+        for (offset, counts), median in zip(made, found, strict=True):
+            place, values = median - offset, counts[:-1]
+            assert 2 * values[:place].sum() < values.sum() <= 2 * values[: place + 1].sum()
+
     def test_same_bytes_every_time(self):
         """Bytes that were written once; tests/data/golden has more."""
         tables = make_tables((-2, np.array([8000, 20000, 20000, 17000, 536])), (0, np.array([65535, 1])))

@@ -18,10 +18,14 @@ TABLES = Tables(
 )
 
 
-def chosen(values, weight, centre=0):
+# The same one step up, as where a mean lies just below the next integer: its floor is not the likely symbol.
+ABOVE = Tables(TABLES.offsets + 1, TABLES.lengths, TABLES.counts)
+
+
+def chosen(values, weight, centre=0, tables=TABLES):
     wanted = np.array(values, np.float32)[:, None]
     index = np.zeros(len(values), np.int32)
-    return choose(wanted, TABLES, index, np.full(len(values), centre, np.int32), np.float32([weight]))[
+    return choose(wanted, tables, index, np.full(len(values), centre, np.int32), np.float32([weight]))[
         :, 0
     ].tolist()
 
@@ -30,7 +34,7 @@ def test_no_weight_is_plain_rounding():
     assert chosen([-1.6, -0.4, 0.6, 1.2, 40.0], 0.0) == [-2, 0, 1, 1, 40]
 
 
-def test_cheap_error_moves_towards_the_centre():
+def test_cheap_error_moves_towards_the_likely_symbol():
     # 0 costs some 5 bits less than 1: worth an extra squared error of 0.36 - 0.16 at 10 bits each.
     assert chosen([0.6, -0.6], 10.0) == [0, 0]
     # Not worth 1 - 0.
@@ -41,8 +45,14 @@ def test_dear_error_keeps_the_nearest():
     assert chosen([0.6, -1.6], 1000.0) == [1, -2]
 
 
-def test_moves_one_step_towards_the_tables_centre():
+def test_moves_one_step_at_the_place_of_the_centre():
     assert chosen([4.45, 5.6], 1.0, centre=5) == [5, 5]
+
+
+def test_moves_towards_the_likely_symbol_not_the_floor_of_the_mean():
+    # The floor itself moves up, what is likely stays, and what is above comes down.
+    assert chosen([0.4, 0.6, 1.6], 10.0, tables=ABOVE) == [1, 1, 1]
+    assert chosen([-0.6, 0.4, 0.6], 10.0, centre=-1, tables=ABOVE) == [0, 0, 0]
 
 
 def test_the_choice_never_costs_more_than_rounding():

@@ -253,7 +253,7 @@ def test_optimised_symbols_are_the_cheaper_ones(trained, symbols):
         for g, h, mean, log2_scale in float_network(trained, chosen, level):
             part = slice(starts[g], starts[g + 1])
             plain = np.rint(wanted[i, :, :, part])
-            other = plain - np.sign(plain - np.floor(mean))
+            other = plain - np.sign(plain - np.rint(mean))
             cost = [
                 context.logistic_bits(value, mean, np.clip(log2_scale, -8, 8)).numpy()
                 + worth[i, part] * np.square(wanted[i, :, :, part] - value)

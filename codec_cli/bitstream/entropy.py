@@ -87,6 +87,15 @@ class Tables:
         cost[self._starts[1:] - 1] += 16
         return cost
 
+    @cached_property
+    def medians(self) -> Ints:
+        """Median value of every table, escapes aside, int32 (n,)."""
+        out = np.empty_like(self.offsets)
+        for i, begin in enumerate(self._starts[:-1]):
+            sums = np.cumsum(self.counts[begin : self._starts[i + 1] - 1], dtype=np.int64)
+            out[i] = self.offsets[i] + np.searchsorted(2 * sums, sums[-1])
+        return out
+
     @property
     def starts(self) -> npt.NDArray[np.int64]:
         """Index of each table's first entry in ``counts``, and the end."""

@@ -1,6 +1,6 @@
 """Rate-distortion-optimised quantization: which integer to send for a latent.
 
-Plain rounding takes the nearest integer. Where the next one towards the predicted centre costs fewer bits
+Plain rounding takes the nearest integer. Where the next one towards the most likely symbol costs fewer bits
 than its larger error is worth, it is the better choice (RDOQ, as video encoders do it; the error's worth
 comes from the synthesis transform's measured sensitivity per channel). The decoder does not know.
 """
@@ -22,7 +22,10 @@ def nearest(scaled: Floats) -> npt.NDArray[np.int16]:
 
 
 def choose(wanted: Floats, tables: Tables, index: Ints, centre: Ints, weight: Floats) -> Ints:
-    """Picks for each latent the cheaper of its nearest integer and the next one towards the table's mode.
+    """Picks for each latent the cheaper of its nearest integer and the next one towards the table's middle.
+
+    The middle is the table's median, not ``centre``: that is the floor of a mean, one below the most likely
+    symbol half of the time.
 
     Args:
         wanted: float32 (positions, channels), latents times gain.
@@ -38,12 +41,13 @@ def choose(wanted: Floats, tables: Tables, index: Ints, centre: Ints, weight: Fl
     flat = wanted.reshape(-1)
     symbols: Ints = nearest(flat).astype(np.int32)
     worth = np.broadcast_to(weight, wanted.shape).reshape(-1)
-    # Symbols at the centre can't move towards it.
-    moving = np.flatnonzero((symbols != centre) & (worth > 0))
+    middle = centre + tables.medians[index]
+    # Symbols at the middle can't move towards it.
+    moving = np.flatnonzero((symbols != middle) & (worth > 0))
     if len(moving):
-        value, middle, table = symbols[moving], centre[moving], index[moving]
-        other = value - np.sign(value - middle)
-        gain = _bits(tables, table, value - middle) - _bits(tables, table, other - middle)
+        value, start, table = symbols[moving], centre[moving], index[moving]
+        other = value - np.sign(value - middle[moving])
+        gain = _bits(tables, table, value - start) - _bits(tables, table, other - start)
         error = (flat[moving] - other) ** 2 - (flat[moving] - value) ** 2
         better = gain > worth[moving] * error
         symbols[moving[better]] = other[better]

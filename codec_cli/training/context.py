@@ -190,7 +190,7 @@ def optimised(
     """Symbols of rate-distortion-optimised quantization, and their bits.
 
     The float twin of :meth:`codec_cli.bitstream.context.ContextModel.encode_optimised`: pass by pass, each
-    symbol is the nearest integer or the next one towards the floor of its mean, whichever costs less.
+    symbol is the nearest integer or the next one towards the most likely one, whichever costs less.
 
     Args:
         params: All parameters by name.
@@ -253,13 +253,13 @@ def sent(
     total, own = tf.zeros(wanted.shape[:1]), tf.zeros(())
     for g, h in [(0, 0), *passes(config)]:
         part = slice(int(starts[g]), int(starts[g + 1]))
-        cost, centre = static, tf.zeros(())
+        cost, likely = static, tf.zeros(())
         if (g, h) != (0, 0):
             seen = [features(tf.concat(known, -1))] if known else []
             seen += [features(own)] if h else []
             mean, scale = _density(params, (g, h), tf.concat(seen, -1), level_weights, dtype)
-            cost, centre = partial(logistic_bits, mean=mean, log2_scale=scale), tf.floor(mean)
-        symbols = tf.stop_gradient(_cheaper(wanted[..., part], centre, worth[..., part], cost))
+            cost, likely = partial(logistic_bits, mean=mean, log2_scale=scale), tf.round(mean)
+        symbols = tf.stop_gradient(_cheaper(wanted[..., part], likely, worth[..., part], cost))
         mask = first if h == 0 else 1 - first
         total += tf.reduce_sum(cost(symbols) * mask, (1, 2, 3))
         own = symbols * mask if h == 0 else own + symbols * mask
@@ -269,11 +269,11 @@ def sent(
 
 
 def _cheaper(
-    wanted: tf.Tensor, centre: tf.Tensor, worth: tf.Tensor, cost: Callable[[tf.Tensor], tf.Tensor]
+    wanted: tf.Tensor, likely: tf.Tensor, worth: tf.Tensor, cost: Callable[[tf.Tensor], tf.Tensor]
 ) -> tf.Tensor:
     """As :func:`codec_cli.bitstream.quantize.choose`."""
     nearest = tf.round(wanted)
-    other = nearest - tf.sign(nearest - centre)
+    other = nearest - tf.sign(nearest - likely)
     error = tf.square(wanted - other) - tf.square(wanted - nearest)
     better = (cost(nearest) - cost(other) > worth * error) & (worth > 0)
     return tf.where(better, other, nearest)
