@@ -109,7 +109,10 @@ def command(
         quiet=quiet,
     )
     half = len(rows) // 2
-    click.echo("level   bits per pixel, before and after   PSNR in dB, before and after")
+    click.echo(
+        "level   bits per pixel, before and after   PSNR in dB, before and after   loss, before and after"
+    )
     for old, new in zip(rows[:half], rows[half:], strict=True):
         rates = f"{old['bpp']:14.4f} {new['bpp']:19.4f}"
-        click.echo(f"{new['level']:5.0f}   {rates} {old['psnr']:14.3f} {new['psnr']:15.3f}")
+        decibels = f"{old['psnr']:14.3f} {new['psnr']:15.3f}"
+        click.echo(f"{new['level']:5.0f}   {rates} {decibels} {old['loss']:12.4f} {new['loss']:11.4f}")

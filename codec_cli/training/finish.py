@@ -19,7 +19,17 @@ from tqdm import tqdm
 
 from codec_cli import zoo
 from codec_cli.errors import TrainingError
-from codec_cli.training import checkpoint, context, data, model, networks, prior, schedule, sensitivity
+from codec_cli.training import (
+    checkpoint,
+    context,
+    data,
+    losses,
+    model,
+    networks,
+    prior,
+    schedule,
+    sensitivity,
+)
 from codec_cli.training.config import Config, Transforms
 from codec_cli.training.networks import Arrays
 from codec_cli.training.sensitivity import DISTORTION_WEIGHT
@@ -89,20 +99,21 @@ def drawn_levels(config: Config, batch: int, step: int) -> npt.NDArray[np.int32]
     return rng.integers(0, config.levels.usable, batch * LEVELS_PER_CROP).astype(np.int32)
 
 
-def losses(
+def transmit(
     params: networks.Params, config: Config, images: tf.Tensor, chosen: tf.Tensor, dtype: tf.DType
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rate and distortion of crops at the levels drawn for them, through the encoder's own choice of symbols.
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Crops at the levels drawn for them, through the encoder's own choice of symbols.
 
     Args:
-        params: All parameters.
+        params: All parameters by name.
         config: From :func:`finished_config`.
         images: uint8 (batch, crop, crop, channels).
         chosen: int32 (batch * n,), n levels for the first crop, then n for the second, and so on.
         dtype: Precision of convolutions.
 
     Returns:
-        Bits per pixel and mean squared error on [0, 255], both float32 (batch * n,).
+        Originals and decoded images, float32 (batch * n, crop, crop, channels), nominally in [0, 1]; bits per
+        pixel, float32 (batch * n,).
     """
     target = tf.cast(images, tf.float32) / 255.0
     latents = tf.stop_gradient(networks.analysis(params, config.transforms, target, dtype))
@@ -118,8 +129,7 @@ def losses(
     decoded = networks.synthesis(
         params, config.transforms, symbols * inverse[:, None, None, :], shares, dtype
     )
-    mse = tf.reduce_mean(tf.square(decoded - target), (1, 2, 3)) * 255.0**2
-    return bits / (images.shape[1] * images.shape[2]), mse
+    return target, decoded, bits / (images.shape[1] * images.shape[2])
 
 
 def _static(params: networks.Params, config: Config, chosen: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -169,12 +179,11 @@ def finish(
         quiet: No progress bar.
 
     Returns:
-        Of the validation crops at some levels, before and then after: ``level``, ``bpp`` (by the model's
-        density), ``psnr`` (dB).
+        Of the validation crops at some levels, before and then after: see :func:`measure`.
 
     Raises:
-        TrainingError: Another kind of model, or one of other losses; no data, a crop that does not fit, or a
-            run in the way; a loss that is not finite.
+        TrainingError: Another kind of model, or one with a discriminator or labels; no data, a crop that does
+            not fit, or a run in the way; a loss that is not finite.
     """
     _require_fit(config)
     if (run / checkpoint.FILE).exists():
@@ -203,9 +212,9 @@ def finish(
         now = state["params"]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([now[name] for name in names])
-            bpp, mse = losses(now, wide, images, chosen, dtype)
-            each = (bpp + tf.gather(lambdas, chosen) * mse) * tf.gather(weights, chosen)
-            total = tf.reduce_mean(each)
+            original, decoded, bpp = transmit(now, wide, images, chosen, dtype)
+            worse = tf.gather(lambdas, chosen) * losses.distortion(wide, original, decoded, dtype)
+            total = tf.reduce_mean((bpp + worse) * tf.gather(weights, chosen))
         gradients = dict(zip(names, tape.gradient(total, [now[name] for name in names]), strict=True))
         new: State = {part: dict(values) for part, values in state.items()}
         betas = (wide.optimizer.beta1, wide.optimizer.beta2)
@@ -247,12 +256,11 @@ def finish(
 def _require_fit(config: Config) -> None:
     """Raises :class:`TrainingError` for what this stage does not know, rather than to spoil it."""
     special = [name for name in ("adversarial", "labels") if getattr(config, name) is not None]
-    special += [f"the loss {loss.name}" for loss in config.losses if loss.name != "mse"]
     if config.entropy.kind != "context" or not isinstance(config.transforms, Transforms):
         raise TrainingError("only context models of transforms of kind stages can be finished")
     if special:
         raise TrainingError(
-            f"only models trained for mean squared error can be finished, this one has {', '.join(special)}"
+            f"models with the section {' or '.join(special)} can't be finished: this stage does not know it"
         )
 
 
@@ -265,14 +273,28 @@ def _multipliers(names: list[str]) -> dict[str, float]:
 
 
 def measure(config: Config, params: networks.Params, crops: npt.NDArray[np.uint8]) -> list[dict[str, float]]:
-    """Rate and PSNR of validation crops at about twelve levels, in float32."""
+    """What validation crops cost at about twelve levels, in float32.
+
+    Args:
+        config: From :func:`finished_config`.
+        params: All parameters by name.
+        crops: uint8 (n, height, width, channels).
+
+    Returns:
+        A row for each level: ``level``; ``bpp``, by the model's density; ``psnr`` in dB, of the mean squared
+        error; ``loss``, bits per pixel and lambda times the distortion.
+    """
     rows = []
     for level in range(0, config.levels.usable, max(1, config.levels.usable // 12)):
-        found = [
-            losses(params, config, tf.constant(crop[None]), tf.constant([level]), tf.float32)
-            for crop in crops
-        ]
-        bpp, mse = (np.mean([value.numpy() for value in part]) for part in zip(*found, strict=True))
-        decibels = float(10 * np.log10(255**2 / max(float(mse), 1e-9)))
-        rows.append({"level": float(level), "bpp": float(bpp), "psnr": decibels})
+        found = []
+        for crop in crops:
+            original, decoded, bpp = transmit(
+                params, config, tf.constant(crop[None]), tf.constant([level]), tf.float32
+            )
+            worse = config.levels.lambdas[level] * losses.distortion(config, original, decoded, tf.float32)
+            mse = tf.reduce_mean(tf.square(decoded - original))
+            found.append([float(bpp[0]), float(mse), float(bpp[0] + worse[0])])
+        bpp, mse, loss = np.mean(found, 0)
+        decibels = float(-10 * np.log10(max(mse, 1e-13)))
+        rows.append({"level": float(level), "bpp": float(bpp), "psnr": decibels, "loss": float(loss)})
     return rows
