@@ -20,6 +20,8 @@ from codec_cli.streaming import ms_ssim_by_rows, psnr_by_rows
 from codec_cli.transforms import Floats
 
 SIZE, PSNR, MS_SSIM = "size", "psnr", "ms-ssim"
+# Rounds plainly.
+PLAIN_EFFORT = 1
 
 
 @dataclass(frozen=True)
@@ -71,31 +73,51 @@ def encode_to(
         return tried[level]
 
     top = codec.info.levels - 1
+    meets = _judge(codec, picture, target)
     if target.kind == SIZE:
-        best = _last(top, lambda level: len(pack(level)) <= target.value)
+        best = _last(top, lambda level: meets(pack(level)))
         if best is None:
             raise TargetError(
                 f"the smallest possible file has {len(pack(0))} bytes, more than {target.value:.0f}"
             )
         return pack(best)
-
-    measure = _metric(codec, picture, target.kind)
-
-    def good(level: int) -> bool:
-        return measure(pack(level)) >= target.value
-
-    worst = _last(top, lambda level: not good(level))
+    worst = _last(top, lambda level: not meets(pack(level)))
     if worst == top:
         raise TargetError(f"the model's best level does not reach {target.kind} {target.value:g}")
     return pack(0 if worst is None else worst + 1)
 
 
 def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort: int) -> bytes:
-    """Searches quickly, then refines at the level found, if the result still meets a target size."""
-    quick = encode_to(codec, picture, target, DEFAULT_EFFORT)
-    level = container.peek(quick).level
-    better = codec.encode_picture(picture, level=level, effort=effort)
-    return better if target.kind != SIZE or len(better) <= target.value else quick
+    """Searches with plain rounding, then level by level with refined files, two or three in all.
+
+    At a level, refined files are about as large as plainly rounded ones, and better; optimised ones are
+    smaller and worse, so that a search with those would end some levels away.
+    """
+    meets, top = _judge(codec, picture, target), codec.info.levels - 1
+    # Levels that are better if they meet the target.
+    onward = 1 if target.kind == SIZE else -1
+    try:
+        level = container.peek(encode_to(codec, picture, target, PLAIN_EFFORT)).level
+    except TargetError:
+        level = 0 if target.kind == SIZE else top
+
+    def refine(level: int) -> bytes | None:
+        """The refined file if there is such a level and it meets the target."""
+        if not 0 <= level <= top:
+            return None
+        data = codec.encode_picture(picture, level=level, effort=effort)
+        return data if meets(data) else None
+
+    found = refine(level)
+    if found is not None:
+        while (better := refine(level + onward)) is not None:
+            found, level = better, level + onward
+        return found
+    while found is None and 0 <= level <= top:
+        level -= onward
+        found = refine(level)
+    # At the last level, what is optimised for few bits may meet what refined files don't.
+    return encode_to(codec, picture, target, DEFAULT_EFFORT) if found is None else found
 
 
 def _last(top: int, holds: Callable[[int], bool]) -> int | None:
@@ -110,6 +132,14 @@ def _last(top: int, holds: Callable[[int], bool]) -> int | None:
         else:
             high = middle
     return low
+
+
+def _judge(codec: Codec, picture: Picture | RowPicture, target: Target) -> Callable[[bytes], bool]:
+    """Whether a compressed file meets the target."""
+    if target.kind == SIZE:
+        return lambda data: len(data) <= target.value
+    measure = _metric(codec, picture, target.kind)
+    return lambda data: measure(data) >= target.value
 
 
 def _metric(codec: Codec, picture: Picture | RowPicture, kind: str) -> Callable[[bytes], float]:

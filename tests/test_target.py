@@ -55,3 +55,30 @@ def test_ms_ssim_is_reached(codec, picture, files):
 def test_quality_beyond_the_model_is_refused(codec, picture):
     with pytest.raises(TargetError, match="does not reach psnr"):
         encode_to(codec, picture, Target(PSNR, 90))
+
+
+@pytest.mark.parametrize("shift", [-2, -1, 0, 1, 2])
+@pytest.mark.parametrize("kind", [SIZE, PSNR])
+def test_refined_files_decide_at_the_highest_efforts(codec, picture, monkeypatch, kind, shift):
+    """Whatever level they are as good as, the best that meets the target is found."""
+    plain = [codec.encode_picture(picture, level=level, effort=1) for level in range(codec.info.levels)]
+    top = len(plain) - 1
+    tried = []
+
+    def refined(_picture, *, level, effort):
+        assert effort == 7
+        tried.append(level)
+        return plain[min(max(level + shift, 0), top)]
+
+    monkeypatch.setattr(codec, "encode_picture", refined)
+    values = [len(data) if kind == SIZE else psnr(picture.pixels, codec.decode(data)) for data in plain]
+    assert encode_to(codec, picture, Target(kind, values[3]), effort=7) == plain[3]
+    assert len(tried) == len(set(tried)) <= 2 + abs(shift)
+
+
+def test_targets_that_refined_files_miss_are_met_without(codec, picture, files, monkeypatch):
+    large = codec.encode_picture(picture, level=codec.info.levels - 1)
+    monkeypatch.setattr(codec, "encode_picture", lambda *_args, **_kwargs: large)
+    assert encode_to(codec, picture, Target(SIZE, len(files[1])), effort=7) == files[1]
+    with pytest.raises(TargetError, match="smallest possible"):
+        encode_to(codec, picture, Target(SIZE, 10), effort=7)
