@@ -34,12 +34,39 @@ def test_a_model_and_then_its_run(run, tmp_path):
     assert result.exit_code == 0, result.stderr
 
 
+def test_groups_that_are_split_are_coded_so(run, tmp_path):
+    images = write_pictures(tmp_path / "images")
+    split = ("--groups", "1,3,8,12")
+    result = run("finish", MODELS / "tiny-1", tmp_path / "run", "--data", images, *split, *SHORT)
+    assert result.exit_code == 0, result.stderr
+    assert checkpoint.load_run_config(tmp_path / "run").entropy.context.groups == [1, 3, 8, 12]
+    result = run("export", tmp_path / "run", tmp_path / "finer-1", "--table-patches", 8, "--quiet")
+    assert result.exit_code == 0, result.stderr
+    model = ("--model", tmp_path / "finer-1")
+    result = run("compress", images / "0.png", tmp_path / "0.bin", *model)
+    assert result.exit_code == 0, result.stderr
+    result = run("decompress", tmp_path / "0.bin", tmp_path / "0.png", "--models-dir", tmp_path)
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize("groups", ["4;8", "4,,8", "0,24", "-1,25", "four"])
+def test_groups_are_numbers(run, tmp_path, groups):
+    result = run("finish", MODELS / "tiny-1", tmp_path / "run", "--groups", groups)
+    assert result.exit_code == 2
+    assert "numbers of channels, with commas between them" in result.stderr
+
+
 def test_what_can_not_be_finished(run, tmp_path):
     images = write_pictures(tmp_path / "images")
     for arguments, message, code in (
         (
             (MODELS / "tiny-factorized-1", tmp_path / "run"),
             "only context models of transforms of kind stages can be finished",
+            None,
+        ),
+        (
+            (MODELS / "tiny-1", tmp_path / "run", "--groups", "5,19", "--crop", "64"),
+            "groups of 5, 19 channels do not split those of 4, 8, 12",
             None,
         ),
         (("nothing-there", tmp_path / "run"), "nothing-there", ModelError.exit_code),

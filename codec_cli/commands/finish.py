@@ -14,6 +14,14 @@ Examples:
 """
 
 
+def _groups(_context: click.Context, _option: click.Parameter, value: str | None) -> list[int] | None:
+    if value is None:
+        return None
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in value.split(",")):
+        raise click.BadParameter("numbers of channels, with commas between them")
+    return [int(part) for part in value.split(",")]
+
+
 @click.command(epilog=EPILOG)
 @click.argument("model")
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
@@ -59,6 +67,12 @@ Examples:
 )
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Crops of a step.")
 @click.option(
+    "--groups",
+    metavar="N,N,...",
+    callback=_groups,
+    help="Split the channel groups of the context model: channels of each new group. [default: as they are]",
+)
+@click.option(
     "--cache-dir",
     type=click.Path(path_type=Path),
     help="Directory of decoded patches, to share between runs.  [default: RUN/cache]",
@@ -74,6 +88,7 @@ def command(
     learning_rate: float,
     crop: int,
     batch: int,
+    groups: list[int] | None,
     cache_dir: Path | None,
     quiet: bool,
 ) -> None:
@@ -105,6 +120,7 @@ def command(
         learning_rate=learning_rate,
         crop=crop,
         batch=batch,
+        groups=groups,
         cache_dir=cache_dir,
         quiet=quiet,
     )

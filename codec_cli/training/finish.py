@@ -32,6 +32,7 @@ from codec_cli.training import (
 )
 from codec_cli.training.config import Config, Transforms
 from codec_cli.training.networks import Arrays
+from codec_cli.training.regroup import regroup
 from codec_cli.training.sensitivity import DISTORTION_WEIGHT
 from codec_cli.training.spread import spread
 from codec_cli.training.step import State, adam, init_state
@@ -161,6 +162,7 @@ def finish(
     learning_rate: float = 3e-5,
     crop: int = 256,
     batch: int = 8,
+    groups: list[int] | None = None,
     cache_dir: Path | None = None,
     quiet: bool = False,
 ) -> list[dict[str, float]]:
@@ -175,6 +177,7 @@ def finish(
         learning_rate: Of the synthesis.
         crop: Side of crops in pixels.
         batch: Crops of a step.
+        groups: Channels of finer groups (:mod:`codec_cli.training.regroup`); those of the model by default.
         cache_dir: Of decoded patches; ``RUN/cache`` by default.
         quiet: No progress bar.
 
@@ -182,8 +185,8 @@ def finish(
         Of the validation crops at some levels, before and then after: see :func:`measure`.
 
     Raises:
-        TrainingError: Another kind of model, or one with a discriminator or labels; no data, a crop that does
-            not fit, or a run in the way; a loss that is not finite.
+        TrainingError: Another kind of model, or one with a discriminator or labels; no data, a crop or groups
+            that do not fit, or a run in the way; a loss that is not finite.
     """
     _require_fit(config)
     if (run / checkpoint.FILE).exists():
@@ -195,6 +198,8 @@ def finish(
     wide = finished_config(wide, strength=strength, learning_rate=learning_rate, crop=crop)
     run.mkdir(parents=True, exist_ok=True)
     patches = data.load_patches(wide, cache_dir or run / "cache", quiet)
+    if groups is not None:
+        wide, start = regroup(wide, start, groups, patches)
     crops = data.validation_crops(wide)
     state: State = tf.nest.map_structure(tf.constant, sensitivity.fit(wide, init_state(start), patches))
     names = sorted(name for name in start if name.startswith(TRAINED))
