@@ -396,7 +396,15 @@ class Zoo:
         )
 
     def add(self, folder: Path, force: bool = False) -> ModelInfo:
-        """Copies a checked model folder into the user's models directory."""
+        """Copies a checked model folder into the user's models directory.
+
+        Args:
+            folder: With a ``model.json``; its name becomes the model's.
+            force: Replace a model of that name, or use this one in place of one that comes with the tool.
+
+        Raises:
+            ModelError: The model is damaged, its name is taken, or the copy can't be written.
+        """
         info = read_info(folder.resolve())
         if not info.name or info.name.startswith("."):
             raise ModelError(f"{folder}: {info.name!r} can't be the name of a model; rename the folder")
@@ -404,6 +412,10 @@ class Zoo:
         target = user_models_dir() / info.name
         if target.exists() and not force:
             raise ModelError(f"{target}: exists; use --force to replace it")
+        if (installed_models_dir() / info.name).exists() and not force:
+            raise ModelError(
+                f"{folder}: {info.name} comes with codec; rename the folder, or use --force to use it instead"
+            )
         temporary = target.with_name(f".{info.name}.partial")
         try:
             shutil.rmtree(temporary, ignore_errors=True)

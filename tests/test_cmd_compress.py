@@ -551,8 +551,19 @@ def test_target_excludes_quality(run, source, tmp_path):
     assert result.exit_code == 2
 
 
-def test_target_that_is_no_size(run, source, tmp_path):
-    result = run("compress", *TINY, source, tmp_path / "out.bin", "--target-size", "four")
+@pytest.mark.parametrize(
+    ("option", "value"), [("--target-psnr", "nan"), ("--target-psnr", "inf"), ("--target-bpp", "inf")]
+)
+def test_target_that_is_no_number(run, source, tmp_path, option, value):
+    result = run("compress", *TINY, source, tmp_path / "out.bin", option, value)
+    assert result.exit_code == 2
+    assert f"{option}: {value} is not a number to reach" in result.stderr.replace("'", "")
+    assert not (tmp_path / "out.bin").exists()
+
+
+@pytest.mark.parametrize("size", ["four", "0%", "0", "0KB"])
+def test_target_that_is_no_size(run, source, tmp_path, size):
+    result = run("compress", *TINY, source, tmp_path / "out.bin", "--target-size", size)
     assert result.exit_code == 2
     assert "is not a size" in result.output
 

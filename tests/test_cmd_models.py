@@ -118,6 +118,15 @@ def test_add(run, copy, write_photo, tmp_path):
     assert run("models", "add", copy, "--force").exit_code == 0
 
 
+def test_add_refuses_the_name_of_a_model_that_comes_with_the_tool(run, copy):
+    named = copy.rename(copy.parent / "photo-1")
+    result = run("models", "add", named)
+    assert result.exit_code == 6
+    assert "photo-1 comes with codec; rename the folder" in error_line(result)
+    assert run("models", "path", "photo-1").stdout.strip() != str(named)
+    assert run("models", "add", named, "--force").exit_code == 0
+
+
 def test_add_refuses_what_is_no_model_or_damaged(run, copy, tmp_path):
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "folder", tmp_path / "none"):

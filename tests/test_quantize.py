@@ -82,10 +82,32 @@ def weighted(tmp_path):
     return folder
 
 
-def test_effort_makes_smaller_files_that_any_decoder_reads(weighted):
+@pytest.fixture(scope="module")
+def pixels():
     rows, columns = np.indices((160, 144))
     waves = np.stack([128 + 70 * np.sin(rows / (5 + c)) * np.cos(columns / 7) for c in range(3)], 2)
-    pixels = np.clip(waves + np.random.default_rng(1).normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
+    return np.clip(waves + np.random.default_rng(1).normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("config", "optimised"),
+    [
+        ({"losses": [{"name": "mse", "weight": 1.0}]}, True),
+        ({"losses": [{"name": "mse", "weight": 0.1}, {"name": "lpips", "weight": 50.0}]}, False),
+        ({"losses": "?"}, True),
+        ({}, True),
+        (None, True),
+    ],
+)
+def test_the_worth_of_squared_errors_is_for_models_trained_for_them(weighted, pixels, config, optimised):
+    facts = json.loads((weighted / "model.json").read_text())
+    (weighted / "model.json").write_text(json.dumps({**facts, "config": config}))
+    codec = Codec(str(weighted))
+    plain, default = (codec.encode_picture(Picture(pixels), level=5, effort=effort) for effort in (1, 5))
+    assert (plain != default) == optimised
+
+
+def test_effort_makes_smaller_files_that_any_decoder_reads(weighted, pixels):
     codec = Codec(str(weighted))
     plain, optimised = (codec.encode_picture(Picture(pixels), level=5, effort=effort) for effort in (1, 5))
     assert len(optimised) < len(plain)

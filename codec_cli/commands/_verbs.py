@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -52,10 +53,14 @@ class Wish:
         """From an option's name (``target_size``) and value; raises ``click.BadParameter``."""
         kind = option.removeprefix("target_").replace("_", "-")
         if not isinstance(value, str):
+            if not math.isfinite(value):
+                raise click.BadParameter(f"{value} is not a number to reach", param_hint=f"--target-{kind}")
             return cls(kind, float(value))
         number, unit = re.fullmatch(r"\s*([0-9.]*)\s*(.*?)\s*", value).groups()  # type: ignore[union-attr]
         try:
             amount = float(number)
+            if amount <= 0:
+                raise ValueError("no room for anything")
             if unit == "%":
                 return cls("percent", amount)
             return cls(kind, amount * UNITS[unit.upper()])
