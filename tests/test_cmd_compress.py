@@ -191,6 +191,18 @@ def test_a_model_folder_as_model(run, write_photo, tmp_path, models_dir):
     assert run("compress", source, "--model", models_dir / "tiny-1").exit_code == 0
 
 
+def test_an_output_named_like_an_image_is_a_mistake(run, write_photo, tmp_path):
+    """As people write it who come from cwebp; where both are there, both are inputs."""
+    source, target = write_photo(tmp_path / "a.png"), tmp_path / "b.jpg"
+    result = run("compress", source, target, *TINY)
+    assert result.exit_code == 2
+    assert f"{target}: no such file, and an output of `codec compress` is not named like" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    write_photo(target)
+    assert run("compress", source, target, *TINY).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.png", "b.bin", "b.jpg"]
+
+
 def test_quiet_and_verbose(run, write_photo, tmp_path):
     source = write_photo(tmp_path / "a.png")
     quiet = run("compress", source, "--quiet", *TINY)
@@ -198,6 +210,8 @@ def test_quiet_and_verbose(run, write_photo, tmp_path):
     verbose = run("compress", source, "--verbose", "--force", *TINY)
     assert "model tiny-1 from " in verbose.stdout
     assert "RGB, 96x64, level " in verbose.stdout
+    wished = run("compress", source, "--verbose", "--force", *TINY, "--target-psnr", "20")
+    assert ", a target\n" in wished.stdout
 
 
 def test_json(run, write_photo, tmp_path):

@@ -209,6 +209,15 @@ class TestAgainst:
         assert "below --min-psnr 90" in run(*both, 90, code=11).stderr
         run(both[0], "--min-psnr", 5, code=2)
 
+    def test_min_psnr_of_several(self, folder):
+        """What is too bad can be told from what is damaged."""
+        both = (folder / "packed", "--against", folder / "pictures", "--min-psnr", 90)
+        count = len(list((folder / "packed").iterdir()))
+        assert f"{count} of {count} files are whole, {count} below" in run(*both, code=11).stderr
+        (folder / "packed" / "one.bin").write_bytes(b"")
+        message = run(*both, code=1).stderr
+        assert f"{count - 1} of {count} files are whole, {count - 1} below --min-psnr 90" in message
+
     def test_other_size(self, folder):
         other = folder / "other.png"
         Image.fromarray(np.zeros((20, 31), np.uint8)).save(other)

@@ -216,6 +216,10 @@ def _split(rules: Rules, paths: list[str], output_dir: Path | None) -> tuple[lis
         return inputs, out, True
     # No one wants compressed bytes in a file named like a picture: `codec compress *.png` is two inputs.
     if last != STREAM and rules.is_input(out.name.lower()):
+        if len(inputs) == 1 and kind_of(out) is None and kind_of(Path(inputs[0])) is not None:
+            raise click.UsageError(
+                f"{last}: no such file, and an output of `codec {rules.verb}` is not named like an input"
+            )
         return paths, None, False
     if len(inputs) == 1:
         return inputs, out, False

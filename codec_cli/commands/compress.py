@@ -101,5 +101,5 @@ def command(
         max_pixels=batch.max_pixels,
         verbose=batch.verbose,
     )
-    used = f"quality {quality or info.default_quality}"
+    used = "a target" if wish is not None else f"quality {quality or info.default_quality}"
     ctx.exit(convert_all(verb, batch, f"model {info.name} from {info.path}, {used}"))

@@ -72,9 +72,10 @@ def command(
 
     Files, and all *.bin and *.pack in directories, are compared with their checksums, their structure is
     read, and the model that decodes them must be installed. Nothing is written. The exit code is 0 when all
-    are well; that of the error with a single file (4: damaged), 1 when some of several are not.
+    are well; that of the error with a single file (4: damaged), 1 when some of several are not, 11 when all
+    are whole but some are below --min-psnr.
     """
-    from codec_cli.errors import CodecError
+    from codec_cli.errors import CodecError, RegressionError
     from codec_cli.report import exit_code, json_text, one_line, progress
     from codec_cli.workers import each
 
@@ -102,8 +103,11 @@ def command(
     if json:
         click.echo(json_text({"files": found, "failed": failed}), nl=False)
     elif len(found) > 1 and not quiet:
-        click.echo(f"{len(found) - failed} of {len(found)} files are whole", err=failed > 0)
-    ctx.exit(exit_code(codes))
+        poor = codes.count(RegressionError.exit_code)
+        below = f", {poor} below --min-psnr {min_psnr:g}" if poor else ""
+        click.echo(f"{len(found) - failed + poor} of {len(found)} files are whole{below}", err=failed > 0)
+    only_poor = set(codes) - {0} == {RegressionError.exit_code}
+    ctx.exit(RegressionError.exit_code if only_poor else exit_code(codes))
 
 
 @dataclass(frozen=True)
