@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from training_helpers import pictures
+from training_helpers import MODELS, pictures
 
 tf = pytest.importorskip("tensorflow", reason="training needs the train extra")
 
@@ -10,6 +10,7 @@ from test_training_finish import tiny  # noqa: E402
 
 from codec_cli.errors import TrainingError  # noqa: E402
 from codec_cli.training import context, levels, prior  # noqa: E402
+from codec_cli.training.loop import initial_params  # noqa: E402
 from codec_cli.training.regroup import regroup  # noqa: E402
 
 PATCHES = pictures(6, 96)
@@ -73,6 +74,20 @@ def test_what_had_no_context_gets_one_and_the_rest_of_the_prior_stays():
     for name, value in params.items():
         if not name.startswith(("context/", "prior/")):
             assert new[name] is value
+
+
+def test_training_from_a_model_of_coarser_groups_keeps_its_networks():
+    config, params, finer, new = split([1, 3, 8, 12])
+    found = initial_params(finer, PATCHES, str(MODELS / "tiny-1"))
+    assert found.keys() == new.keys()
+    for name, value in new.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+    # Coarser ones it can't have: networks anew, transforms kept.
+    joined = config.entropy.context.model_copy(update={"groups": [12, 12]})
+    entropy = config.entropy.model_copy(update={"context": joined})
+    fresh = initial_params(config.model_copy(update={"entropy": entropy}), PATCHES, str(MODELS / "tiny-1"))
+    assert fresh["context/pass-1-0/layer0/kernel"].shape[2] == 24
+    np.testing.assert_array_equal(fresh["analysis/out/kernel"], params["analysis/out/kernel"])
 
 
 @pytest.mark.parametrize("groups", [[2, 10, 12], [4, 8], [4, 8, 12, 1]])

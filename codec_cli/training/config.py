@@ -257,7 +257,7 @@ class Context(_Section):
         hidden: Width of the two hidden layers of each pass's network.
     """
 
-    groups: list[PositiveInt] = [16, 16, 32, 64, 192]
+    groups: list[PositiveInt] = [4, 12, 16, 32, 64, 192]
     hidden: PositiveInt = 128
 
 

@@ -32,6 +32,7 @@ from codec_cli.training import (
 )
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
+from codec_cli.training.regroup import regroup, splits
 from codec_cli.training.step import State, init_state, train_step
 
 LOG = "log.jsonl"
@@ -63,6 +64,7 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
     have = info.facts.get("config", {}).get("levels", {}).get("lambdas", [])
     if len(have) > 1 and have != config.levels.lambdas:
         given = levels.picked(given, len(have), levels.nearest(have, config.levels.lambdas))
+    given = _grouped(config, info, given, patches)
     for name in sorted(fresh.keys() | given.keys()):
         if name in fresh and name in given and fresh[name].shape == given[name].shape:
             fresh[name] = given[name]
@@ -70,6 +72,16 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
         elif name.startswith(("analysis/", "synthesis/", "gain/")):
             raise TrainingError(f"--from {start_from}: {name} does not fit this configuration")
     return fresh
+
+
+def _grouped(config: Config, info: zoo.ModelInfo, given: Arrays, patches: npt.NDArray[np.uint8]) -> Arrays:
+    """A model's weights, its channel groups split where the configuration's are finer."""
+    own, wanted = info.facts.get("groups", []), config.entropy.context.groups
+    if not own or config.entropy.kind != "context" or own == wanted or not splits(own, wanted):
+        return given
+    section = config.entropy.context.model_copy(update={"groups": own})
+    entropy = config.entropy.model_copy(update={"context": section})
+    return regroup(config.model_copy(update={"entropy": entropy}), given, wanted, patches)[1]
 
 
 class _Stop:

@@ -18,6 +18,12 @@ from codec_cli.training.context import checkerboard, init_context
 from codec_cli.training.networks import Arrays
 
 
+def splits(old: list[int], new: list[int]) -> bool:
+    """Whether every boundary of the old groups is one of the new, and the channels are as many."""
+    before, after = (np.cumsum(sizes).tolist() for sizes in (old, new))
+    return set(before) <= set(after) and before[-1] == after[-1]
+
+
 def regroup(
     config: Config, params: Arrays, groups: list[int], patches: npt.NDArray[np.uint8]
 ) -> tuple[Config, Arrays]:
@@ -37,7 +43,7 @@ def regroup(
     """
     old = config.entropy.context.groups
     before, after = (np.concatenate([[0], np.cumsum(sizes)]) for sizes in (old, groups))
-    if not set(before.tolist()) <= set(after.tolist()) or after[-1] != before[-1]:
+    if not splits(old, groups):
         wanted, have = (", ".join(map(str, sizes)) for sizes in (groups, old))
         raise TrainingError(f"groups of {wanted} channels do not split those of {have}")
     section = config.entropy.context.model_copy(update={"groups": list(groups)})
