@@ -11,7 +11,7 @@ from test_training_finish import tiny  # noqa: E402
 from codec_cli.errors import TrainingError  # noqa: E402
 from codec_cli.training import context, levels, prior  # noqa: E402
 from codec_cli.training.loop import initial_params  # noqa: E402
-from codec_cli.training.regroup import regroup  # noqa: E402
+from codec_cli.training.regroup import regroup, with_groups  # noqa: E402
 
 PATCHES = pictures(6, 96)
 
@@ -83,9 +83,7 @@ def test_training_from_a_model_of_coarser_groups_keeps_its_networks():
     for name, value in new.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
     # Coarser ones it can't have: networks anew, transforms kept.
-    joined = config.entropy.context.model_copy(update={"groups": [12, 12]})
-    entropy = config.entropy.model_copy(update={"context": joined})
-    fresh = initial_params(config.model_copy(update={"entropy": entropy}), PATCHES, str(MODELS / "tiny-1"))
+    fresh = initial_params(with_groups(config, [12, 12]), PATCHES, str(MODELS / "tiny-1"))
     assert fresh["context/pass-1-0/layer0/kernel"].shape[2] == 24
     np.testing.assert_array_equal(fresh["analysis/out/kernel"], params["analysis/out/kernel"])
 

@@ -32,7 +32,7 @@ from codec_cli.training import (
 )
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
-from codec_cli.training.regroup import regroup, splits
+from codec_cli.training.regroup import regroup, splits, with_groups
 from codec_cli.training.step import State, init_state, train_step
 
 LOG = "log.jsonl"
@@ -79,9 +79,7 @@ def _grouped(config: Config, info: zoo.ModelInfo, given: Arrays, patches: npt.ND
     own, wanted = info.facts.get("groups", []), config.entropy.context.groups
     if not own or config.entropy.kind != "context" or own == wanted or not splits(own, wanted):
         return given
-    section = config.entropy.context.model_copy(update={"groups": own})
-    entropy = config.entropy.model_copy(update={"context": section})
-    return regroup(config.model_copy(update={"entropy": entropy}), given, wanted, patches)[1]
+    return regroup(with_groups(config, own), given, wanted, patches)[1]
 
 
 class _Stop:

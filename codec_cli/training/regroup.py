@@ -24,6 +24,13 @@ def splits(old: list[int], new: list[int]) -> bool:
     return set(before) <= set(after) and before[-1] == after[-1]
 
 
+def with_groups(config: Config, groups: list[int]) -> Config:
+    """A configuration with other channel groups, checked."""
+    section = config.entropy.context.model_copy(update={"groups": list(groups)})
+    entropy = config.entropy.model_copy(update={"context": section})
+    return Config.model_validate(config.model_copy(update={"entropy": entropy}).model_dump())
+
+
 def regroup(
     config: Config, params: Arrays, groups: list[int], patches: npt.NDArray[np.uint8]
 ) -> tuple[Config, Arrays]:
@@ -46,9 +53,7 @@ def regroup(
     if not splits(old, groups):
         wanted, have = (", ".join(map(str, sizes)) for sizes in (groups, old))
         raise TrainingError(f"groups of {wanted} channels do not split those of {have}")
-    section = config.entropy.context.model_copy(update={"groups": list(groups)})
-    entropy = config.entropy.model_copy(update={"context": section})
-    finer = Config.model_validate(config.model_copy(update={"entropy": entropy}).model_dump())
+    finer = with_groups(config, groups)
     latents = sensitivity.patch_latents(config, params, sensitivity.sample(config, patches))
     forward, _ = levels.gains(config, params)
     deviation = latents.reshape(-1, latents.shape[-1]).std(0) + 1e-3
