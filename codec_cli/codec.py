@@ -237,6 +237,7 @@ class Codec:
         latents: Iterable[Latents],
         level: int,
         effort: int = DEFAULT_EFFORT,
+        strength: float | None = None,
     ) -> bytes:
         """Quantizes and codes latents: the part of encoding that depends on the level.
 
@@ -245,6 +246,7 @@ class Codec:
             latents: From :meth:`latents`, any number of times.
             level: A usable level of the model.
             effort: See :meth:`encode_picture`.
+            strength: See :meth:`coded`.
 
         Returns:
             A whole compressed file.
@@ -255,16 +257,32 @@ class Codec:
             height, width, channels = picture.pixels.shape
             alpha = picture.alpha is not None
             metadata = container.Metadata(picture.icc, picture.exif, encode_alpha(picture.alpha))
-        info, segments = self.info, self.coded(latents, level, effort)
+        info, segments = self.info, self.coded(latents, level, effort, strength)
         if isinstance(picture, RowPicture):
             self.forget_transforms()  # The file takes their place.
         header = container.Header(info.fingerprint, level, channels == 1, alpha, width, height)
         return container.serialize(container.Container(header, metadata, segments), info.tile_pixels)
 
+    @property
+    def optimises(self) -> bool:
+        """Whether the model's symbols can be optimised: it was trained for squared errors."""
+        return self._load(self.info).distortion_weight is not None
+
     def coded(
-        self, latents: Iterable[Latents], level: int, effort: int = DEFAULT_EFFORT
+        self,
+        latents: Iterable[Latents],
+        level: int,
+        effort: int = DEFAULT_EFFORT,
+        strength: float | None = None,
     ) -> tuple[bytes, ...]:
         """Quantizes and codes the latents of every tile to the range coder's segments.
+
+        Args:
+            latents: From :meth:`latents` or :meth:`refined`.
+            level: A usable level of the model.
+            effort: See :meth:`encode_picture`.
+            strength: Of the optimisation of symbols, 0 (plain rounding) to 1; the effort's by default. A
+                stronger one gives a smaller, worse file; without effect unless the model :attr:`optimises`.
 
         Raises:
             ValueError: The level or effort is out of range.
@@ -274,7 +292,7 @@ class Codec:
             raise ValueError("effort must be within 1..9")
         if not 0 <= level < self.info.levels:
             raise ValueError(f"level must be within 0..{self.info.levels - 1}")
-        strength = EFFORT_STRENGTH[effort]
+        strength = EFFORT_STRENGTH[effort] if strength is None else strength
         weights = loaded.distortion_weight if strength else None
         tiles = []
         for latent in latents:

@@ -48,6 +48,7 @@ class Outcome:
         ratio: Size of the image file over the size of the compressed one.
         seconds: From reading to having written.
         psnr_rgb_db: Of the compressed file against its source, if it was verified; ``inf`` if they are equal.
+        quality: That was found for a target, 1 to 100.
         warnings: What the user should know, one line each.
         error: Why it failed, or None.
         skipped: Nothing was done, because it was done before.
@@ -67,6 +68,7 @@ class Outcome:
     ratio: float | None = None
     seconds: float | None = None
     psnr_rgb_db: float | None = None
+    quality: int | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
     skipped: bool = False
@@ -87,9 +89,10 @@ class Outcome:
         )
 
     def _quality(self) -> str:
+        found = "" if self.quality is None else f"  quality {self.quality}"
         if self.psnr_rgb_db is None:
-            return ""
-        return "  exact" if math.isinf(self.psnr_rgb_db) else f"  {self.psnr_rgb_db:.1f} dB"
+            return found
+        return found + ("  exact" if math.isinf(self.psnr_rgb_db) else f"  {self.psnr_rgb_db:.1f} dB")
 
     def facts(self) -> dict[str, Any]:
         """For ``--json`` and manifests. JSON has no infinity: an infinite PSNR is None."""

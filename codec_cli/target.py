@@ -1,7 +1,8 @@
 """Search for the level that meets a target: a size, or a quality.
 
 The analysis runs once; each try only quantizes and codes (and, for a quality, decodes). Size and quality rise
-with the level, so a bisection over the levels takes six tries.
+with the level, so a bisection over the levels takes six tries. Levels are 4 to 8 % of the bytes apart; three
+tries more find how hard the symbols of the better one have to be optimised to fit between.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from codec_cli.bitstream import container
-from codec_cli.codec import DEFAULT_EFFORT, EFFORT_STEPS, Codec
+from codec_cli.codec import DEFAULT_EFFORT, EFFORT_STEPS, EFFORT_STRENGTH, Codec
 from codec_cli.errors import TargetError
 from codec_cli.pictures.images import Picture
 from codec_cli.pictures.rows import RowPicture
@@ -22,6 +23,9 @@ from codec_cli.transforms import Floats
 SIZE, PSNR, MS_SSIM = "size", "psnr", "ms-ssim"
 # Rounds plainly.
 PLAIN_EFFORT = 1
+# Strengths of the optimisation beyond the usual 0.2, by rising size. The first saves 3 % at the highest
+# levels and 16 % at the lowest, where weaker ones fill the step from level to level.
+FINER = (0.5, 0.43, 0.37, 0.32, 0.28, 0.24)
 
 
 @dataclass(frozen=True)
@@ -58,33 +62,41 @@ def encode_to(
     if effort in EFFORT_STEPS:
         return _refined(codec, picture, target, effort)
     latents: Iterable[Floats]
-    tried: dict[int, bytes] = {}
+    tried: dict[tuple[int, float | None], bytes] = {}
     if isinstance(picture, RowPicture):
         latents, tries = Spool(codec.latents(picture.source())), 1
         codec.forget_transforms()
     else:
         latents, tries = list(codec.latents(picture.pixels)), codec.info.levels
 
-    def pack(level: int) -> bytes:
-        if level not in tried:
-            if len(tried) == tries:
+    def pack(level: int, strength: float | None = None) -> bytes:
+        if (level, strength) not in tried:
+            if len(tried) >= tries:
                 tried.clear()
-            tried[level] = codec.pack(picture, latents, level, effort)
-        return tried[level]
+            tried[level, strength] = codec.pack(picture, latents, level, effort, strength)
+        return tried[level, strength]
 
     top = codec.info.levels - 1
     meets = _judge(codec, picture, target)
+    finer = FINER if EFFORT_STRENGTH[effort] > 0 and codec.optimises else ()
     if target.kind == SIZE:
         best = _last(top, lambda level: meets(pack(level)))
-        if best is None:
+        above = 0 if best is None else best + 1
+        rung = None if above > top else _last(len(finer) - 1, lambda i: meets(pack(above, finer[i])))
+        found = [pack(best)] if best is not None else []
+        found += [pack(above, finer[rung])] if rung is not None else []
+        if not found:
+            smallest = len(pack(0, *finer[:1]))
             raise TargetError(
-                f"the smallest possible file has {len(pack(0))} bytes, more than {target.value:.0f}"
+                f"the smallest possible file has {smallest} bytes, more than {target.value:.0f}"
             )
-        return pack(best)
+        return max(found, key=len)
     worst = _last(top, lambda level: not meets(pack(level)))
     if worst == top:
         raise TargetError(f"the model's best level does not reach {target.kind} {target.value:g}")
-    return pack(0 if worst is None else worst + 1)
+    level = 0 if worst is None else worst + 1
+    failing = _last(len(finer) - 1, lambda i: not meets(pack(level, finer[i])))
+    return pack(level, *finer[0 if failing is None else failing + 1 :][:1])
 
 
 def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort: int) -> bytes:
@@ -121,8 +133,8 @@ def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort
 
 
 def _last(top: int, holds: Callable[[int], bool]) -> int | None:
-    """The last level of 0..top at which a condition holds that holds up to some level; None if never."""
-    if not holds(0):
+    """The last of 0..top at which a condition holds that holds up to some place; None if never."""
+    if top < 0 or not holds(0):
         return None
     low, high = 0, top + 1
     while high - low > 1:

@@ -11,12 +11,12 @@ import sys
 import numpy as np
 import pytest
 from conftest import error_line
-from helpers import copy_model, rewrite
+from helpers import CONTEXT, codec_of, copy_model, info_of, rewrite
 from PIL import Image
 
 from codec_cli.bitstream import container
 from codec_cli.codec import Codec
-from codec_cli.evaluation.metrics import psnr
+from codec_cli.evaluation.metrics import ms_ssim, psnr
 from codec_cli.pictures.images import Picture, load_picture
 
 TINY = ("--model", "tiny")
@@ -234,6 +234,7 @@ def test_json(run, write_photo, tmp_path):
         "ratio": round(good.stat().st_size / size, 3),
         "seconds": first["seconds"],
         "psnr_rgb_db": None,
+        "quality": None,
         "warnings": [],
         "error": None,
         "skipped": False,
@@ -550,14 +551,29 @@ def source(write_photo, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--target-size", "4KB"), ("--target-size", "60%"), ("--target-bpp", "0.9"), ("--target-psnr", "20")],
+    [
+        ("--target-size", "4KB"),
+        ("--target-size", "60%"),
+        ("--target-bpp", "0.9"),
+        ("--target-psnr", "20"),
+        ("--target-ms-ssim", "0.9"),
+    ],
 )
 def test_targets(run, source, tmp_path, option, value):
     target = tmp_path / "out.bin"
     result = run("compress", *TINY, source, target, option, value)
     assert result.exit_code == 0, result.output
-    if value == "4KB":
-        assert target.stat().st_size <= 4000
+    bytes_, again = target.stat().st_size, codec_of(CONTEXT).decode(target.read_bytes())
+    pixels = np.asarray(Image.open(source))
+    reached = {
+        "4KB": bytes_ <= 4000,
+        "60%": bytes_ <= 0.6 * source.stat().st_size,
+        "0.9": ms_ssim(pixels, again) >= 0.9 if "ssim" in option else bytes_ * 8 <= 0.9 * 192**2,
+        "20": psnr(pixels, again) >= 20,
+    }
+    assert reached[value]
+    level = container.peek(target.read_bytes()).level
+    assert result.stdout.endswith(f" s  quality {info_of(CONTEXT).quality_of_level(level)}\n")
 
 
 def test_target_excludes_quality(run, source, tmp_path):

@@ -1,17 +1,14 @@
 import json
-import shutil
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import MODELS, write_weighted
 
 from codec_cli.bitstream.entropy import Tables
 from codec_cli.bitstream.quantize import choose
 from codec_cli.codec import Codec
 from codec_cli.pictures.images import Picture
 
-MODELS = Path(__file__).parent / "data" / "models"
 # One table over -2..2 and an escape, peaked at 0.
 TABLES = Tables(
     np.array([-2], np.int32), np.array([6], np.int32), np.array([64, 2000, 61344, 2000, 64, 64], np.uint16)
@@ -72,14 +69,7 @@ def test_the_choice_never_costs_more_than_rounding():
 
 @pytest.fixture
 def weighted(tmp_path):
-    """The tiny model with an encoder.npz, as exports have it."""
-    folder = tmp_path / "weighted-1"
-    shutil.copytree(MODELS / "tiny-1", folder)
-    np.savez(folder / "encoder.npz", distortion_weight=np.full((7, 24), 0.5, np.float32))
-    facts = json.loads((folder / "model.json").read_text())
-    facts["files"]["encoder.npz"] = sha256((folder / "encoder.npz").read_bytes()).hexdigest()
-    (folder / "model.json").write_text(json.dumps(facts))
-    return folder
+    return write_weighted(tmp_path / "weighted-1")
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,17 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
+from helpers import write_weighted
 
 from codec_cli.codec import Codec
 from codec_cli.errors import TargetError
-from codec_cli.evaluation.metrics import psnr
+from codec_cli.evaluation.metrics import ms_ssim, psnr
 from codec_cli.pictures.images import Picture
-from codec_cli.target import MS_SSIM, PSNR, SIZE, Target, encode_to
+from codec_cli.target import FINER, MS_SSIM, PSNR, SIZE, Target, encode_to
 
 
 @pytest.fixture(scope="module")
-def codec():
-    return Codec("tiny", models_dir=Path(__file__).parent / "data" / "models")
+def codec(tmp_path_factory):
+    return Codec(str(write_weighted(tmp_path_factory.mktemp("models") / "weighted-1", worth=1.0)))
 
 
 @pytest.fixture(scope="module")
@@ -28,28 +27,80 @@ def files(codec, picture):
     return [codec.encode_picture(picture, level=level) for level in range(codec.info.levels)]
 
 
-def test_size_is_never_exceeded_and_is_the_best_within(codec, picture, files):
+@pytest.fixture(scope="module")
+def rungs(codec, picture):
+    """By level, its files with symbols optimised harder than usual, by rising size."""
+    latents = list(codec.latents(picture.pixels))
+    return [
+        [codec.pack(picture, latents, level, strength=strength) for strength in FINER]
+        for level in range(codec.info.levels)
+    ]
+
+
+def test_size_is_never_exceeded_and_is_the_best_within(codec, picture, files, rungs):
     sizes = [len(file) for file in files]
     assert sizes == sorted(sizes)
-    for limit in (sizes[0], sizes[0] + 1, sizes[3] - 1, sizes[3], sizes[-1] + 1000):
-        data = encode_to(codec, picture, Target(SIZE, limit))
-        assert len(data) == max(size for size in sizes if size <= limit)
+    between = [len(file) for file in rungs[4]]
+    assert between == sorted(between)
+    assert sizes[3] < between[2] < between[3] < sizes[4]
+    for limit, wanted in (
+        (sizes[0], files[0]),
+        (sizes[4], files[4]),
+        (sizes[-1] + 1000, files[-1]),
+        (between[2], rungs[4][2]),
+        (between[3] - 1, rungs[4][2]),
+        (sizes[4] - 1, rungs[4][-1]),
+        (len(rungs[0][1]), rungs[0][1]),
+    ):
+        assert encode_to(codec, picture, Target(SIZE, limit)) == wanted
 
 
-def test_size_below_the_smallest_is_refused(codec, picture, files):
-    with pytest.raises(TargetError, match=f"{len(files[0])} bytes"):
-        encode_to(codec, picture, Target(SIZE, len(files[0]) - 1))
+def test_what_fits_of_the_next_level_may_be_smaller_than_the_level_that_fits(codec, picture, monkeypatch):
+    monkeypatch.setattr(
+        codec, "pack", lambda _picture, _latents, level, _effort, strength: bytes(
+            100 * (level + 1) - round(500 * ((strength or 0.2) - 0.2))
+        ),
+    )  # fmt: skip
+    assert len(codec.pack(None, None, 1, None, FINER[0])) == 50
+    assert len(encode_to(codec, picture, Target(SIZE, 100))) == 100
+    assert len(encode_to(codec, picture, Target(SIZE, 119))) == 115
 
 
-def test_psnr_gives_the_smallest_file_that_has_it(codec, picture, files):
-    qualities = [psnr(picture.pixels, codec.decode(file)) for file in files]
-    wanted = (qualities[2] + qualities[3]) / 2
-    assert encode_to(codec, picture, Target(PSNR, wanted)) == files[3]
-    assert encode_to(codec, picture, Target(PSNR, 1.0)) == files[0]
+def test_size_below_the_smallest_is_refused(codec, picture, rungs):
+    smallest = len(rungs[0][0])
+    assert encode_to(codec, picture, Target(SIZE, smallest)) == rungs[0][0]
+    with pytest.raises(TargetError, match=f"{smallest} bytes"):
+        encode_to(codec, picture, Target(SIZE, smallest - 1))
 
 
-def test_ms_ssim_is_reached(codec, picture, files):
-    assert encode_to(codec, picture, Target(MS_SSIM, 0.1)) == files[0]
+@pytest.mark.parametrize("kind", [PSNR, MS_SSIM])
+def test_a_quality_gives_the_smallest_file_that_has_it(codec, picture, files, rungs, kind):
+    metric = {PSNR: psnr, MS_SSIM: ms_ssim}[kind]
+
+    def quality(file):
+        return metric(picture.pixels, codec.decode(file))
+
+    assert quality(files[2]) < quality(rungs[3][2]) < quality(rungs[3][3]) < quality(files[3])
+    for wanted, file in (
+        (quality(files[3]), files[3]),
+        (quality(rungs[3][3]), rungs[3][3]),
+        ((quality(rungs[3][2]) + quality(rungs[3][3])) / 2, rungs[3][3]),
+        ((quality(rungs[3][-1]) + quality(files[3])) / 2, files[3]),
+        (quality(rungs[0][0]) / 2, rungs[0][0]),
+    ):
+        assert encode_to(codec, picture, Target(kind, wanted)) == file
+
+
+def test_plain_rounding_has_levels_only(codec, picture):
+    plain = [codec.encode_picture(picture, level=level, effort=1) for level in (2, 3)]
+    assert encode_to(codec, picture, Target(SIZE, len(plain[1]) - 1), effort=1) == plain[0]
+
+
+def test_models_whose_symbols_are_not_optimised_have_levels_only(codec, picture, monkeypatch):
+    monkeypatch.setattr(Codec, "optimises", False)
+    files = [codec.encode_picture(picture, level=level) for level in (2, 3)]
+    assert encode_to(codec, picture, Target(SIZE, len(files[1]) - 1)) == files[0]
+    assert encode_to(codec, picture, Target(PSNR, psnr(picture.pixels, codec.decode(files[1])))) == files[1]
 
 
 def test_quality_beyond_the_model_is_refused(codec, picture):

@@ -39,6 +39,7 @@ class Converted:
         warnings: What was lost, one line each.
         details: More for ``--verbose``.
         psnr: Of the output against the input, in dB, if it was measured.
+        quality: That was found for a target, 1 to 100.
         part: The image is a part of the compressed one: their sizes can't be compared.
         exit_code: Other than 0 if the output is worth having, but not what was asked for.
     """
@@ -49,6 +50,7 @@ class Converted:
     warnings: tuple[str, ...] = ()
     details: str = ""
     psnr: float | None = None
+    quality: int | None = None
     part: bool = False
     exit_code: int = 0
 
@@ -283,6 +285,7 @@ class _Convert:
             ratio=None if done.part else image / compressed,
             seconds=time.perf_counter() - start,
             psnr_rgb_db=done.psnr if proof is None or proof.psnr is None else proof.psnr,
+            quality=done.quality,
             warnings=warnings,
             source_deleted=deleted,
             exit_code=done.exit_code,

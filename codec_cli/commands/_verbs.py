@@ -124,17 +124,18 @@ class Compress(Verb):
         if self._codec is None:
             self._codec = Codec(self.model, models_dir=self.models_dir, threads=self.threads)
         picture = self._picture(source, name)
-        height, width = _shape(picture)[:2]
+        (height, width), quality = _shape(picture)[:2], None
         if self.wish is None:
             data = self._codec.encode_picture(picture, self.quality, effort=self.effort)
         else:
             from codec_cli.target import encode_to
 
             data = encode_to(self._codec, picture, self.wish.target(size, height * width), self.effort)
+            quality = self.model.quality_of_level(container.peek(data).level)
         notes = (*picture.warnings, LARGER) if len(data) > size else picture.warnings
         by_rows = isinstance(picture, RowPicture)
         details = _describe(picture, data, height * width, by_rows) if self.verbose else ""
-        done = Converted(data, width, height, notes, details)
+        done = Converted(data, width, height, notes, details, quality=quality)
         return self._checked(self._codec, picture, data, done) if self.check else done
 
     def prove(self, source: Path, written: Path, name: str, suffix: str) -> Proof:

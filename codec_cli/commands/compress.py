@@ -77,8 +77,8 @@ def command(
     NAME.png. A directory needs OUT, a directory in which its folders are mirrored. Several files go into
     OUT if that is a directory or ends with a slash, or else beside the inputs.
 
-    Prints a line for each file: pixels, size before and after, bits per pixel, ratio, seconds, and PSNR over
-    R'G'B' with --verify. One bad file does not stop the others.
+    Prints a line for each file: pixels, size before and after, bits per pixel, ratio, seconds, the quality
+    found for a target, and PSNR over R'G'B' with --verify. One bad file does not stop the others.
     """
     from codec_cli.commands._batch import convert_all, threads_of
     from codec_cli.commands._verbs import Compress, Wish
