@@ -1,8 +1,11 @@
 """`codec finish`: from a model or a run to a run with every level trained."""
 
+import json
+
+import numpy as np
 import pytest
 from conftest import error_line
-from training_helpers import MODELS, write_pictures
+from training_helpers import MODELS, interrupt_at, trained, write_pictures
 
 pytest.importorskip("pydantic", reason="needs the extra `train`")
 pytest.importorskip("tensorflow", reason="needs the extra `train`")
@@ -47,6 +50,63 @@ def test_groups_that_are_split_are_coded_so(run, tmp_path):
     assert result.exit_code == 0, result.stderr
     result = run("decompress", tmp_path / "0.bin", tmp_path / "0.png", "--models-dir", tmp_path)
     assert result.exit_code == 0, result.stderr
+
+
+def test_ctrl_c_and_resumption(run, tmp_path, monkeypatch):
+    images = write_pictures(tmp_path / "images")
+    command = (
+        "finish",
+        MODELS / "tiny-1",
+        tmp_path / "run",
+        "--data",
+        images,
+        "--groups",
+        "1,3,8,12",
+        *SHORT,
+    )
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 2)
+        result = run(*command, "--minutes", 10)
+    assert result.exit_code == TrainingError.exit_code
+    message = f"codec: {tmp_path / 'run'}: stopped at step 3 with a checkpoint; continue with --resume"
+    assert error_line(result) == message
+    stopped, step, seconds = checkpoint.load(tmp_path / "run")
+    assert step == 3
+    config = checkpoint.load_run_config(tmp_path / "run")
+
+    result = run(*command)
+    assert result.exit_code == TrainingError.exit_code
+    assert "holds a run already; continue it with --resume" in error_line(result)
+    # The same command again; the time that is over counts, --groups and the rest are the run's.
+    minutes = ("--minutes", str(seconds / 60 + 0.05))
+    result = run(*command, *minutes, "--resume")
+    assert result.exit_code == 0, result.stderr
+    resumed, more, longer = checkpoint.load(tmp_path / "run")
+    assert more > step
+    assert seconds + 3 <= longer < seconds + 60
+    assert checkpoint.load_run_config(tmp_path / "run") == config
+    assert not np.array_equal(resumed["ema"]["synthesis/out/bias"], stopped["ema"]["synthesis/out/bias"])
+    # Before and after, of the whole run: in the log and in the table.
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [0, more]
+    for row, line in zip(zip(*(entry["rows"] for entry in log), strict=True), result.stdout.splitlines()[1:],
+                         strict=True):  # fmt: skip
+        wanted = [row[0]["level"], *(part[name] for name in ("bpp", "psnr", "loss") for part in row)]
+        assert [float(word) for word in line.split()] == pytest.approx(wanted, abs=6e-4)
+
+    result = run(*command, *minutes, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert checkpoint.load(tmp_path / "run")[1] == more
+
+
+def test_what_can_not_be_resumed(run, tmp_path):
+    result = run("finish", MODELS / "tiny-1", tmp_path / "none", "--resume")
+    assert result.exit_code == TrainingError.exit_code
+    assert f"{tmp_path / 'none'}: holds no run" in error_line(result)
+    # A run of `codec train`.
+    result = run("finish", MODELS / "tiny-1", trained(), "--resume")
+    assert result.exit_code == TrainingError.exit_code
+    assert "is no run of `codec finish`" in error_line(result)
 
 
 @pytest.mark.parametrize("groups", ["4;8", "4,,8", "0,24", "-1,25", "four"])

@@ -1,7 +1,6 @@
 """The training loop: runs, checkpoints, resumption, interruptions, fine-tuning; and the schedule."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from training_helpers import (
     SMALL,
     TINY,
     cache,
+    interrupt_at,
     one_line,
     pictures,
     settings,
@@ -182,18 +182,6 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 # Interruptions
-
-
-def interrupt_at(monkeypatch, number):
-    """Sends SIGINT while the batch of a step is made."""
-    make = data.batch_at
-
-    def batch_at(config, patches, step):
-        if step == number:
-            os.kill(os.getpid(), signal.SIGINT)
-        return make(config, patches, step)
-
-    monkeypatch.setattr(data, "batch_at", batch_at)
 
 
 def test_ctrl_c_and_exact_resumption(run, tmp_path, monkeypatch):
@@ -386,8 +374,9 @@ def test_weights_of_other_levels_go_by_lambda(monkeypatch):
     info = zoo.Zoo(MODELS).info("tiny")
     given = {name: value.astype(np.float32) for name, value in info.arrays(zoo.WEIGHTS).items()}
     config, wide = spread(tiny(), given)
-    monkeypatch.setitem(info.facts["config"]["levels"], "lambdas", config.levels.lambdas)
-    monkeypatch.setattr(loop.zoo.Zoo, "info", lambda *_: info)
+    section = config.data.model_copy(update={"batch": config.levels.usable})
+    monkeypatch.setitem(info.facts, "config", config.model_copy(update={"data": section}).model_dump())
+    monkeypatch.setattr(zoo.Zoo, "info", lambda *_: info)
     monkeypatch.setattr(loop.checkpoint, "read_arrays", lambda *_: wide)
     params = loop.initial_params(tiny(), pictures(4), "tiny")
     step = tiny().levels.between + 1
@@ -408,6 +397,15 @@ def test_fine_tuning_runs(environment, weights, tmp_path):
     state, _, _ = checkpoint.load(tmp_path / "run")
     for name, value in state["params"].items():
         np.testing.assert_allclose(value, weights[name], atol=2e-5)
+
+
+def test_fine_tuning_of_another_run(tmp_path):
+    """Its averaged weights, without exporting them first."""
+    first = trained()
+    train(tmp_path / "run", "run.steps=1", "optimizer.learning_rate=1e-9", start_from=str(first))
+    given, mine = (checkpoint.load(run)[0] for run in (first, tmp_path / "run"))
+    for name, value in given["ema"].items():
+        np.testing.assert_allclose(mine["params"][name], value, atol=1e-6)
 
 
 def test_training_with_optimised_symbols(environment, weights, tmp_path):

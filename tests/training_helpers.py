@@ -3,7 +3,9 @@
 import atexit
 import functools
 import json
+import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -51,6 +53,20 @@ def write_pictures(folder, sizes=SIZES, suffix=".png", start=0):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(i + start, width, height)).save(path)
     return folder
+
+
+def interrupt_at(monkeypatch, number):
+    """Sends SIGINT while the batch of a step is made."""
+    from codec_cli.training import data
+
+    make = data.batch_at
+
+    def batch_at(config, patches, step):
+        if step == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        return make(config, patches, step)
+
+    monkeypatch.setattr(data, "batch_at", batch_at)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ EPILOG = """\b
 Examples:
   codec finish runs/mine runs/mine-finished --data photos/ --minutes 30
   codec finish photo-1 runs/finished --data photos/ --validation others/
+  codec finish runs/mine runs/mine-finished --minutes 60 --resume
   codec export runs/mine-finished models/mine-2
 """
 
@@ -42,7 +43,7 @@ def _groups(_context: click.Context, _option: click.Parameter, value: str | None
     type=click.FloatRange(0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Length of the training in minutes.",
+    help="Length of the training in minutes, with what was done before --resume.",
 )
 @click.option(
     "--strength",
@@ -77,6 +78,13 @@ def _groups(_context: click.Context, _option: click.Parameter, value: str | None
     type=click.Path(path_type=Path),
     help="Directory of decoded patches, to share between runs.  [default: RUN/cache]",
 )
+@click.option(
+    "--resume",
+    "again",
+    is_flag=True,
+    help="Continue RUN where it was stopped: the same command again, with this. Data, crops, groups, "
+    "strength and learning rate are those of RUN.  [default: off]",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.  [default: off]")
 def command(
     model: str,
@@ -90,6 +98,7 @@ def command(
     batch: int,
     groups: list[int] | None,
     cache_dir: Path | None,
+    again: bool,
     quiet: bool,
 ) -> None:
     """Finish a trained MODEL in the new directory RUN.
@@ -99,31 +108,38 @@ def command(
     analysis as it is; the context networks and the synthesis learn every usable level, from the symbols that
     the encoder really sends. Levels between the trained ones gain most. `codec export` turns RUN into a
     model.
+
+    RUN keeps its configuration, checkpoints (every few minutes) and a log. Ctrl-C ends it with a checkpoint.
     """
     from codec_cli.training import require
 
     require()
-    from codec_cli.training.finish import finish, trained
+    from codec_cli.training import finish as stage
 
-    config, params = trained(model)
-    where: dict[str, str | None] = {}
-    if data_path is not None:
-        where = {"path": str(data_path), "dataset": None, "validation": None}
-    if validation is not None:
-        where["validation"] = str(validation)
-    rows = finish(
-        config.model_copy(update={"data": config.data.model_copy(update=where)}),
-        params,
-        run,
-        minutes=minutes,
-        strength=strength,
-        learning_rate=learning_rate,
-        crop=crop,
-        batch=batch,
-        groups=groups,
-        cache_dir=cache_dir,
-        quiet=quiet,
-    )
+    if again:
+        rows = stage.resume(run, minutes=minutes, batch=batch, cache_dir=cache_dir, quiet=quiet)
+    else:
+        from codec_cli.training.checkpoint import trained
+
+        config, params = trained(model)
+        where: dict[str, str | None] = {}
+        if data_path is not None:
+            where = {"path": str(data_path), "dataset": None, "validation": None}
+        if validation is not None:
+            where["validation"] = str(validation)
+        rows = stage.finish(
+            config.model_copy(update={"data": config.data.model_copy(update=where)}),
+            params,
+            run,
+            minutes=minutes,
+            strength=strength,
+            learning_rate=learning_rate,
+            crop=crop,
+            batch=batch,
+            groups=groups,
+            cache_dir=cache_dir,
+            quiet=quiet,
+        )
     half = len(rows) // 2
     click.echo(
         "level   bits per pixel, before and after   PSNR in dB, before and after   loss, before and after"

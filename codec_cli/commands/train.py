@@ -69,7 +69,7 @@ Examples:
     "--from",
     "start_from",
     metavar="MODEL",
-    help="Fine-tune a model: its name or folder.  [default: a fresh start]",
+    help="Fine-tune a model, by name or folder, or the model of another run.  [default: a fresh start]",
 )
 @click.option(
     "--resume",

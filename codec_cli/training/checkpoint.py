@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FILE = "checkpoint.npz"
 CONFIG = "config.json"
+# Among a run's parameters if it optimises its symbols (``run.rdoq``), by trained level; it is not trained.
+DISTORTION_WEIGHT = "encoder/distortion_weight"
 
 
 def save(run: Path, state: dict[str, Arrays], step: int, seconds: float) -> None:
@@ -78,6 +80,26 @@ def model_weights(folder: Path) -> Arrays:
     """A model's averaged weights to train on with, float32 by name (raises :class:`TrainingError`)."""
     arrays = read_arrays(folder / zoo.WEIGHTS, "no weights to start from")
     return {name: value.astype(np.float32) for name, value in arrays.items()}
+
+
+def trained(model: str) -> tuple[Config, Arrays]:
+    """Configuration and averaged weights of what was trained before, to go on from.
+
+    Args:
+        model: A run's directory, or the name or folder of a model with weights.
+
+    Raises:
+        TrainingError: There are no weights.
+        ModelError: There is no such model.
+    """
+    if (Path(model) / FILE).is_file():
+        state, _, _ = load(Path(model))
+        params = {name: value for name, value in state["ema"].items() if name != DISTORTION_WEIGHT}
+        return load_run_config(Path(model)), params
+    info = zoo.Zoo().info(model)
+    if "config" not in info.facts:
+        raise TrainingError(f"{info.path}: has no configuration to train on with")
+    return Config.model_validate(info.facts["config"]), model_weights(info.path)
 
 
 def load_run_config(run: Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:

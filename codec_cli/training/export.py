@@ -27,9 +27,10 @@ from codec_cli.codec import Codec
 from codec_cli.errors import TrainingError
 from codec_cli.loading import load_entropy_model
 from codec_cli.training import checkpoint, data, gdn, integer, levels, lite, networks, tables
+from codec_cli.training.checkpoint import DISTORTION_WEIGHT
 from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
-from codec_cli.training.sensitivity import DISTORTION_WEIGHT, distortion_weights, patch_latents, sample
+from codec_cli.training.sensitivity import distortion_weights, patch_latents, sample
 
 CENTRE = 1500
 # Latent positions to count symbols at, for transforms of small images.

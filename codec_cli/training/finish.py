@@ -8,6 +8,7 @@ those symbols, the synthesis to decode them. Far cheaper a step than the stage b
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,6 @@ import numpy.typing as npt
 import tensorflow as tf
 from tqdm import tqdm
 
-from codec_cli import zoo
 from codec_cli.errors import TrainingError
 from codec_cli.training import (
     checkpoint,
@@ -26,17 +26,22 @@ from codec_cli.training import (
     losses,
     model,
     networks,
+    pictures,
     prior,
     schedule,
     sensitivity,
 )
+from codec_cli.training.checkpoint import DISTORTION_WEIGHT
 from codec_cli.training.config import Config, Transforms
 from codec_cli.training.networks import Arrays
 from codec_cli.training.regroup import regroup
-from codec_cli.training.sensitivity import DISTORTION_WEIGHT
 from codec_cli.training.spread import spread
 from codec_cli.training.step import State, adam, init_state
+from codec_cli.training.stopping import Stop
 
+LOG = pictures.VALIDATION_LOG
+# Steps between lines of the training log.
+LOOK_STEPS = 10
 # Levels that each crop of a step is coded at.
 LEVELS_PER_CROP = 2
 # Learning rates, in those of the synthesis. A level's own biases are seen in few steps.
@@ -46,26 +51,6 @@ MULTIPLIERS = {
     "gain/": 25.0,
 }
 TRAINED = ("context/", "synthesis/", "gain/inverse")
-
-
-def trained(model: str) -> tuple[Config, Arrays]:
-    """Configuration and averaged weights of what is to be finished.
-
-    Args:
-        model: A run's directory, or the name or folder of a model with weights.
-
-    Raises:
-        TrainingError: There are no weights.
-        ModelError: There is no such model.
-    """
-    if (Path(model) / checkpoint.FILE).is_file():
-        state, _, _ = checkpoint.load(Path(model))
-        params = {name: value for name, value in state["ema"].items() if name != DISTORTION_WEIGHT}
-        return checkpoint.load_run_config(Path(model)), params
-    info = zoo.Zoo().info(model)
-    if "config" not in info.facts:
-        raise TrainingError(f"{info.path}: has no configuration to train on with")
-    return Config.model_validate(info.facts["config"]), checkpoint.model_weights(info.path)
 
 
 def finished_config(config: Config, *, strength: float, learning_rate: float, crop: int) -> Config:
@@ -182,15 +167,18 @@ def finish(
         quiet: No progress bar.
 
     Returns:
-        Of the validation crops at some levels, before and then after: see :func:`measure`.
+        Of the validation crops at some levels, before and then after: see :func:`measure`. Both are in the
+        run's log too.
 
     Raises:
         TrainingError: Another kind of model, or one with a discriminator or labels; no data, a crop or groups
-            that do not fit, or a run in the way; a loss that is not finite.
+            that do not fit, or a run in the way; a loss that is not finite; Ctrl-C.
     """
     _require_fit(config)
     if (run / checkpoint.FILE).exists():
-        raise TrainingError(f"{run}: holds a run already; choose another directory")
+        raise TrainingError(
+            f"{run}: holds a run already; continue it with --resume or choose another directory"
+        )
     if crop % config.transforms.stride:
         raise TrainingError(f"crops must be multiples of {config.transforms.stride} pixels, not {crop}")
     # A model that was finished before has no levels between.
@@ -200,48 +188,80 @@ def finish(
     patches = data.load_patches(wide, cache_dir or run / "cache", quiet)
     if groups is not None:
         wide, start = regroup(wide, start, groups, patches)
-    crops = data.validation_crops(wide)
-    state: State = tf.nest.map_structure(tf.constant, sensitivity.fit(wide, init_state(start), patches))
-    names = sorted(name for name in start if name.startswith(TRAINED))
-    dtype = networks.precision(wide)
-    weights = tf.constant(model.level_weights(wide))
-    lambdas = tf.constant(np.asarray(wide.levels.lambdas, np.float32))
-    steering = wide.model_copy(
-        update={"optimizer": wide.optimizer.model_copy(update={"multipliers": _multipliers(names)})}
-    )
-
-    @tf.function(autograph=False)
-    def one_step(
-        state: State, images: tf.Tensor, chosen: tf.Tensor, scalars: dict[str, tf.Tensor]
-    ) -> tuple[State, tf.Tensor]:
-        now = state["params"]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([now[name] for name in names])
-            original, decoded, bpp = transmit(now, wide, images, chosen, dtype)
-            worse = tf.gather(lambdas, chosen) * losses.distortion(wide, original, decoded, dtype)
-            total = tf.reduce_mean((bpp + worse) * tf.gather(weights, chosen))
-        gradients = dict(zip(names, tape.gradient(total, [now[name] for name in names]), strict=True))
-        new: State = {part: dict(values) for part, values in state.items()}
-        betas = (wide.optimizer.beta1, wide.optimizer.beta2)
-        corrections = (scalars["correction1"], scalars["correction2"])
-        adam(steering, state, new, gradients, betas, corrections, scalars["learning_rate"])
-        for name in names:
-            new["ema"][name] = (
-                scalars["ema"] * state["ema"][name] + (1 - scalars["ema"]) * new["params"][name]
-            )
-        return new, total
-
-    before = measure(wide, state["ema"], crops)
-    drawing = wide.model_copy(update={"data": wide.data.model_copy(update={"batch": batch})})
-    tree, begun, saved, step, spent = wide.model_dump(), time.monotonic(), time.monotonic(), 0, 0.0
+    state = sensitivity.fit(wide, init_state(start), patches)
+    before = _report(run, wide, state, 0, 0.0)
     checkpoint.save_run_config(run, wide)
-    with tqdm(disable=quiet, unit="step", dynamic_ncols=True) as bar:
-        while spent < 60 * minutes:
+    checkpoint.save(run, state, 0, 0.0)
+    return before + _learn(run, wide, state, patches, minutes=minutes, batch=batch, quiet=quiet)
+
+
+def resume(
+    run: Path, *, minutes: float, batch: int = 8, cache_dir: Path | None = None, quiet: bool = False
+) -> list[dict[str, float]]:
+    """Continues a run of :func:`finish` that was stopped, with the configuration that it has.
+
+    Args:
+        run: Its directory.
+        minutes: Length of the whole training, with what is over.
+        batch: Crops of a step.
+        cache_dir: Of decoded patches; ``RUN/cache`` by default.
+        quiet: No progress bar.
+
+    Returns:
+        As :func:`finish`: the start of the whole run, and its end.
+
+    Raises:
+        TrainingError: There is no such run; see :func:`finish` for the rest.
+    """
+    config = checkpoint.load_run_config(run)
+    state, step, spent = checkpoint.load(run)
+    first = next(iter(pictures.read_log(run / LOG)), {}).get("rows")
+    if not config.run.rdoq or "m" not in state or first is None:
+        raise TrainingError(f"{run}: is no run of `codec finish`; name what to finish and a new directory")
+    patches = data.load_patches(config, cache_dir or run / "cache", quiet)
+    rows = _learn(
+        run, config, state, patches, minutes=minutes, batch=batch, quiet=quiet, step=step, before=spent
+    )
+    return [*first, *rows]
+
+
+def _learn(
+    run: Path,
+    config: Config,
+    arrays: dict[str, Arrays],
+    patches: npt.NDArray[np.uint8],
+    *,
+    minutes: float,
+    batch: int,
+    quiet: bool,
+    step: int = 0,
+    before: float = 0.0,
+) -> list[dict[str, float]]:
+    """Steps until the time is up, with checkpoints; then the rows of :func:`measure`, logged.
+
+    Args:
+        run: Directory of the run.
+        config: From :func:`finished_config`.
+        arrays: State to start from.
+        patches: Training patches.
+        minutes: Length of the whole training.
+        batch: Crops of a step.
+        quiet: No progress bar.
+        step: Steps done.
+        before: Seconds spent on them.
+    """
+    state: State = tf.nest.map_structure(tf.constant, arrays)
+    one_step = _stepping(config, sorted(name for name in state["params"] if name.startswith(TRAINED)))
+    drawing = config.model_copy(update={"data": config.data.model_copy(update={"batch": batch})})
+    tree, begun, saved, spent = config.model_dump(), time.monotonic(), time.monotonic(), before
+    stop = Stop()
+    with stop.catching(), tqdm(initial=step, disable=quiet, unit="step", dynamic_ncols=True) as bar:
+        while spent < 60 * minutes and not stop.asked:
             scalars = schedule.scalars(tree, step, spent / (60 * minutes))
             state, total = one_step(
                 state,
                 tf.constant(data.batch_at(drawing, patches, step)),
-                tf.constant(drawn_levels(wide, batch, step)),
+                tf.constant(drawn_levels(config, batch, step)),
                 {name: tf.constant(value) for name, value in scalars.items()},
             )
             step += 1
@@ -250,12 +270,67 @@ def finish(
             if not np.isfinite(loss):
                 raise TrainingError(f"{run}: the loss is not finite at step {step}; lower --learning-rate")
             bar.set_postfix_str(f"loss {loss:.3f}")
-            spent = time.monotonic() - begun
-            if time.monotonic() - saved > 60 * wide.run.checkpoint_minutes or spent >= 60 * minutes:
+            if step % LOOK_STEPS == 0:
+                rate = float(scalars["learning_rate"])
+                pictures.log_step(run, {"step": step, "loss": loss, "learning_rate": rate})
+            spent = before + time.monotonic() - begun
+            if time.monotonic() - saved > 60 * config.run.checkpoint_minutes:
                 saved = time.monotonic()
-                host = tf.nest.map_structure(lambda value: value.numpy(), state)
-                checkpoint.save(run, host, step, spent)
-    return before + measure(wide, state["ema"], crops)
+                checkpoint.save(run, _host(state), step, spent)
+    checkpoint.save(run, _host(state), step, spent)
+    if stop.asked:
+        raise TrainingError(f"{run}: stopped at step {step} with a checkpoint; continue with --resume")
+    return _report(run, config, _host(state), step, spent)
+
+
+def _host(state: State) -> dict[str, Arrays]:
+    arrays: dict[str, Arrays] = tf.nest.map_structure(lambda value: value.numpy(), state)
+    return arrays
+
+
+def _report(
+    run: Path, config: Config, state: dict[str, Arrays], step: int, spent: float
+) -> list[dict[str, float]]:
+    """Measures the averaged weights on the validation crops and appends that to the run's log."""
+    tensors = {name: tf.constant(value) for name, value in state["ema"].items()}
+    rows = measure(config, tensors, data.validation_crops(config))
+    entry = {"step": step, "seconds": round(spent, 1), "rows": rows}
+    with (run / LOG).open("a") as stream:
+        stream.write(json.dumps(entry) + "\n")
+    return rows
+
+
+def _stepping(config: Config, names: list[str]) -> Callable[..., tuple[State, tf.Tensor]]:
+    """A training step (state, images, levels, scalars) -> (state, loss) of the parameters named."""
+    dtype = networks.precision(config)
+    weights = tf.constant(model.level_weights(config))
+    lambdas = tf.constant(np.asarray(config.levels.lambdas, np.float32))
+    steering = config.model_copy(
+        update={"optimizer": config.optimizer.model_copy(update={"multipliers": _multipliers(names)})}
+    )
+    betas = (config.optimizer.beta1, config.optimizer.beta2)
+
+    @tf.function(autograph=False)
+    def one_step(
+        state: State, images: tf.Tensor, chosen: tf.Tensor, scalars: dict[str, tf.Tensor]
+    ) -> tuple[State, tf.Tensor]:
+        now = state["params"]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([now[name] for name in names])
+            original, decoded, bpp = transmit(now, config, images, chosen, dtype)
+            worse = tf.gather(lambdas, chosen) * losses.distortion(config, original, decoded, dtype)
+            total = tf.reduce_mean((bpp + worse) * tf.gather(weights, chosen))
+        gradients = dict(zip(names, tape.gradient(total, [now[name] for name in names]), strict=True))
+        new: State = {part: dict(values) for part, values in state.items()}
+        corrections = (scalars["correction1"], scalars["correction2"])
+        adam(steering, state, new, gradients, betas, corrections, scalars["learning_rate"])
+        for name in names:
+            new["ema"][name] = (
+                scalars["ema"] * state["ema"][name] + (1 - scalars["ema"]) * new["params"][name]
+            )
+        return new, total
+
+    return one_step
 
 
 def _require_fit(config: Config) -> None:

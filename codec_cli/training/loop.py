@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,7 +13,6 @@ import numpy.typing as npt
 import tensorflow as tf
 from tqdm import tqdm
 
-from codec_cli import zoo
 from codec_cli.errors import TrainingError
 from codec_cli.training import (
     adversarial,
@@ -34,8 +29,9 @@ from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays
 from codec_cli.training.regroup import regroup, splits, with_groups
 from codec_cli.training.step import State, init_state, train_step
+from codec_cli.training.stopping import Stop
 
-LOG = "log.jsonl"
+LOG = pictures.VALIDATION_LOG
 # Steps between looks at the metrics: reading them waits for the device.
 LOOK_STEPS = 10
 
@@ -46,7 +42,7 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
     Args:
         config: The configuration.
         patches: Training patches, for the PCA of a fresh start.
-        start_from: Name or folder of a model with the same transforms, or None.
+        start_from: Name or folder of a model, or directory of a run, with the same transforms, or None.
 
     Raises:
         TrainingError: The model's weights do not fit the configuration.
@@ -59,12 +55,11 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
                 "run.rdoq optimises the symbols of a trained analysis: name a model with --from"
             )
         return fresh
-    info = zoo.Zoo().info(start_from)
-    given = checkpoint.model_weights(info.path)
-    have = info.facts.get("config", {}).get("levels", {}).get("lambdas", [])
+    own, given = checkpoint.trained(start_from)
+    have = own.levels.lambdas
     if len(have) > 1 and have != config.levels.lambdas:
         given = levels.picked(given, len(have), levels.nearest(have, config.levels.lambdas))
-    given = _grouped(config, info, given, patches)
+    given = _grouped(config, own, given, patches)
     for name in sorted(fresh.keys() | given.keys()):
         if name in fresh and name in given and fresh[name].shape == given[name].shape:
             fresh[name] = given[name]
@@ -74,34 +69,13 @@ def initial_params(config: Config, patches: npt.NDArray[np.uint8], start_from: s
     return fresh
 
 
-def _grouped(config: Config, info: zoo.ModelInfo, given: Arrays, patches: npt.NDArray[np.uint8]) -> Arrays:
+def _grouped(config: Config, own: Config, given: Arrays, patches: npt.NDArray[np.uint8]) -> Arrays:
     """A model's weights, its channel groups split where the configuration's are finer."""
-    own, wanted = info.facts.get("groups", []), config.entropy.context.groups
-    if not own or config.entropy.kind != "context" or own == wanted or not splits(own, wanted):
+    have, wanted = own.entropy.context.groups, config.entropy.context.groups
+    kinds = {own.entropy.kind, config.entropy.kind}
+    if kinds != {"context"} or have == wanted or not splits(have, wanted):
         return given
-    return regroup(with_groups(config, own), given, wanted, patches)[1]
-
-
-class _Stop:
-    """Set by SIGINT: the loop ends after the step under way, with a checkpoint."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    @contextmanager
-    def catching(self) -> Iterator[None]:
-        def handler(_signal: int, _frame: FrameType | None) -> None:
-            self.asked = True
-
-        try:
-            previous = signal.signal(signal.SIGINT, handler)
-        except ValueError:  # Not the main thread: the caller handles interruption.
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
+    return regroup(with_groups(config, have), given, wanted, patches)[1]
 
 
 def _batches(config: Config, patches: npt.NDArray[np.uint8], start: int) -> tf.data.Dataset:
@@ -156,7 +130,7 @@ def train(
         overrides: With ``resume``, ``section.field=value`` texts that change that configuration, such as
             ``optimizer.learning_rate=1e-4``; the model itself can't change.
         minutes: Bound of the whole run's training time, over all resumptions; the schedule is fitted to it.
-        start_from: Model to fine-tune.
+        start_from: Model or run to fine-tune.
         cache_dir: Of decoded patches; ``RUN/cache`` by default.
         quiet: No progress bar.
 
@@ -206,7 +180,7 @@ def train(
 
     state: State = tf.nest.map_structure(tf.constant, arrays)
     writer = tf.summary.create_file_writer(str(run / "tensorboard"))
-    stop = _Stop()
+    stop = Stop()
     started, saved, metrics = time.monotonic(), time.monotonic(), None
     before = spent
     result: dict[str, Any] = {}

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from codec_cli.training import layers, losses, networks, prior, start
+from codec_cli.training.checkpoint import DISTORTION_WEIGHT
 from codec_cli.training.config import Config, Convolutional, Transforms
 from codec_cli.training.networks import Arrays, Params
-from codec_cli.training.sensitivity import DISTORTION_WEIGHT
 
 # Of large pictures, what a fresh start is fitted to.
 _CROPS = 32

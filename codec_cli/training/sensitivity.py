@@ -8,11 +8,9 @@ import tensorflow as tf
 
 from codec_cli.bitstream.quantize import nearest
 from codec_cli.training import levels, networks
+from codec_cli.training.checkpoint import DISTORTION_WEIGHT
 from codec_cli.training.config import Config, Listed
 from codec_cli.training.networks import Arrays
-
-# Among a run's parameters if it optimises its symbols (``run.rdoq``), by trained level; it is not trained.
-DISTORTION_WEIGHT = "encoder/distortion_weight"
 
 
 def sample(config: Config, patches: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

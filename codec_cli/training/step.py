@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from codec_cli.errors import TrainingError
 from codec_cli.training import adversarial, model, networks
+from codec_cli.training.checkpoint import DISTORTION_WEIGHT
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Arrays, Params
-from codec_cli.training.sensitivity import DISTORTION_WEIGHT
 
 State = dict[str, Params]
 
