@@ -13,7 +13,7 @@ import numpy as np
 from codec_cli.bitstream.container import parse
 from codec_cli.codec import Codec
 from codec_cli.loading import load_entropy_model
-from codec_cli.zoo import TABLES, ModelInfo, fingerprint, read_info
+from codec_cli.zoo import TABLES, ModelInfo, fingerprint, installed_models_dir, read_info
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "tests" / "data" / "models"
@@ -22,12 +22,24 @@ CONTEXT, FACTORIZED = "tiny-1", "tiny-factorized-1"
 KINDS = (CONTEXT, FACTORIZED)
 LEVELS = 7
 CHANNELS = 24  # of the latents
+# Models that came with the tool, and levels of their golden files.
+RELEASED = {
+    "photo-1": (28,),
+    "photo-2": (28,),
+    "photo-3": (0, 14, 28, 49),
+    "photo-perceptual-1": (28,),
+    "mnist-1": (6,),
+    "mnist-2": (6,),
+    "mnist-3": (0, 12),
+}
 MANY_PIXELS = 1 << 28
 
 
 @functools.cache
 def info_of(name: str) -> ModelInfo:
-    return read_info(MODELS / name)
+    """A frozen model of the tests, or a released one."""
+    frozen = MODELS / name
+    return read_info(frozen if frozen.is_dir() else installed_models_dir() / name)
 
 
 @functools.cache

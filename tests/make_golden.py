@@ -23,6 +23,7 @@ from helpers import (
     FACTORIZED,
     GOLDEN,
     LEVELS,
+    RELEASED,
     checksum,
     codec_of,
     entropy_of,
@@ -66,6 +67,16 @@ PICTURES = {
     "context-tiles-metadata": (CONTEXT, 3, 1040, 35, 4, True),
     "context-tiles-six": (CONTEXT, 0, 1025, 2049, 1, False),
     "factorized-tiles-gray": (FACTORIZED, 4, 20, 2060, 1, False),
+    **{
+        f"released-{model}-level{level}": (
+            model,
+            level,
+            *((28, 28, 1) if model.startswith("mnist") else (150, 170, 3)),
+            False,
+        )
+        for model, levels in RELEASED.items()
+        for level in levels
+    },
 }
 # Symbols that no picture gives, for the range coder's sake: escapes, extremes, means at their clips. Only
 # the symbols count, not the pixels. Name: (model, level, rows, columns of latents, what).
@@ -199,7 +210,8 @@ def main():
             data = codec_of(model).encode_picture(source, level=level)
             decoded = codec_of(model).decode(data)
             assert decoded.shape == (height, width, channels)
-            step = 8 if height * width > 100_000 else 1  # The store holds every 8th pixel of a large image.
+            # The store holds every 8th pixel of a large image, every 4th of a middling one.
+            step = 8 if height * width > 100_000 else 4 if height * width > 10_000 else 1
             plain = (decoded[:, :, 0] if channels == 1 else decoded)[::step, ::step]
             Image.fromarray(plain).save(GOLDEN / f"{name}.png", optimize=True)
             entry |= {

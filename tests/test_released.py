@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import golden_index
 from PIL import Image
 
 from codec_cli.codec import Codec
@@ -27,6 +28,11 @@ def only_installed_models(monkeypatch, tmp_path):
 
 def test_every_installed_model_is_recorded():
     assert Zoo().names() == sorted(RELEASED)
+
+
+def test_every_one_has_golden_files():
+    """tests/test_golden.py decodes them, under other arithmetic and processors too."""
+    assert {entry["model"] for entry in golden_index().values()} >= set(RELEASED)
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -70,7 +76,7 @@ def test_photo_at_equal_size_is_better_than_jpeg():
     not VALIDATION.is_dir(), reason="no validation images; name a directory in CODEC_VALIDATION_IMAGES"
 )
 def test_mean_size_and_psnr_rise_with_every_level():
-    """With the default effort; the card's table is for plain rounding."""
+    """With the default effort."""
     codec = Codec("photo")
     images = [np.asarray(Image.open(p).convert("RGB")) for p in sorted(VALIDATION.glob("*.png"))[::3]]
     latents = [list(codec.latents(image)) for image in images]
