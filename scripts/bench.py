@@ -6,6 +6,7 @@ Nothing is asserted here: machines are noisy. Compare figures of one run only.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import resource
 import statistics
@@ -15,9 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from codec_cli.zoo import ModelInfo
 
 RUNS = 7
 LARGE_SIZES = {24: (6000, 4000)}  # Others are square.
@@ -114,7 +119,11 @@ def main() -> None:
         help="only the table of large images, for these sizes (400 take minutes and 2 GB of disk)",
     )
     parser.add_argument(
-        "--training", action="store_true", help="also training throughput (needs the train extra)"
+        "--training",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="training throughput: TensorFlow's (train extra), and that of scripts/train_xla.py (with jax; "
+        "CODEC_JAX_PYTHON names another interpreter that has it)",
     )
     arguments = parser.parse_args()
     if arguments.large:
@@ -122,6 +131,7 @@ def main() -> None:
             large(arguments.large, arguments.model, arguments.photo, Path(folder))
         return
     from codec_cli import Codec
+    from codec_cli.pictures.images import Picture
 
     pixels = photograph(768, 512, arguments.photo)
     megapixels = pixels.shape[0] * pixels.shape[1] / 1e6
@@ -141,22 +151,91 @@ def main() -> None:
         row("size at the default quality", f"{len(data)} bytes, {8 * len(data) / megapixels / 1e6:.3f} bpp")
         encode, decode = median(lambda: codec.encode(pixels)), median(lambda: codec.decode(data))
         row("encode in process", f"{encode * 1e3:.0f} ms, {megapixels / encode:.2f} Mpixel/s")
+        plain = median(lambda: codec.encode_picture(Picture(pixels), effort=1))
+        row(
+            "the same, rounding plainly (--effort 1)",
+            f"{plain * 1e3:.0f} ms, {plain / encode:.2f} of that",
+        )
         row("decode in process", f"{decode * 1e3:.0f} ms, {megapixels / decode:.2f} Mpixel/s")
         entropy = median(lambda: codec.symbols(data))
         row(
             "of which entropy decoding with contexts",
             f"{entropy * 1e3:.0f} ms, {100 * entropy / decode:.0f} %",
         )
+        row("multiply-accumulates a pixel", work(codec.info))
     if arguments.training:
         training()
     row("peak memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
+def work(info: ModelInfo) -> str:
+    """Thousands of multiply-accumulates a pixel, by the sizes of the kernels and their resolutions."""
+    transforms, totals = info.facts["config"]["transforms"], {}
+    weights = info.arrays("weights.npz")
+    for side in ("analysis", "synthesis"):
+        # Stages of both are listed from the finest resolution.
+        strides = np.cumprod([stage["stride"] for stage in transforms[side]])
+        stages = {f"stage{i}": i for i in range(len(strides))}
+        stages |= {"linear": -1, "out": -1 if side == "analysis" else 0}
+        totals[side] = sum(
+            value.size / strides[stages[name.split("/")[1]]] ** 2
+            for name, value in weights.items()
+            if name.startswith(f"{side}/") and name.endswith("/kernel")
+        )
+    # Each network runs on half of the positions.
+    contexts = [
+        value.size for name, value in weights.items() if name.startswith("context/pass-") and value.ndim > 2
+    ]
+    totals["contexts"] = sum(contexts) / 2 / strides[-1] ** 2
+    return ", ".join(f"{side} {total / 1e3:.1f} k" for side, total in totals.items())
+
+
 def training() -> None:
     """Training throughput of the photo configurations on this machine."""
+    if any(importlib.util.find_spec(name) is None for name in ("tensorflow", "tensorflow_compression")):
+        row("training steps", "skipped: needs the train extra")
+        return
     for name in ("photo-factorized", "photo"):
-        size, seconds = training_step(name)
-        row(f"training step, {name}, {size}", f"{seconds:.2f} Mpixel/s")
+        size, speed = training_step(name)
+        row(f"training step, {name}, {size}", f"{speed:.2f} Mpixel/s")
+    row("the same step by scripts/train_xla.py", xla_step("photo"))
+
+
+def xla_step(name: str) -> str:
+    """Throughput of a configuration's step under JAX, on whatever device that finds."""
+    python = os.environ.get("CODEC_JAX_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import jax"], capture_output=True, check=False).returncode:
+        return "skipped: needs jax; CODEC_JAX_PYTHON may name an interpreter that has it"
+    from codec_cli.training import lower, model
+    from codec_cli.training.config import load_config
+
+    config = load_config(name)
+    photo = photograph(1024, 1024, None)
+    blocks = photo.reshape(8, 128, 8, 128, 3).swapaxes(1, 2).reshape(64, 128, 128, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, photos = Path(folder) / "bundle", Path(folder) / "photos"
+        lower.lower(config, model.init_params(config, blocks), bundle)
+        photos.mkdir()
+        Image.fromarray(photo).save(photos / "photo.png")
+        script = Path(__file__).with_name("train_xla.py")
+        command = [
+            python,
+            script,
+            bundle,
+            "--photos",
+            photos,
+            "--work",
+            folder,
+            "--out",
+            Path(folder) / "out",
+        ]
+        command += ["--stop-at", 6, "--log-steps", 3]
+        told = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, check=True
+        ).stdout
+    # The last of the lines "STEP SECONDSs RATE Mpx/s ...": compiled and warm.
+    device = told.split("device ", 1)[1].split(",", 1)[0]
+    return f"{told.rsplit(' Mpx/s', 1)[0].rsplit(' ', 1)[1]} Mpixel/s on {device}"
 
 
 def training_step(name: str) -> tuple[str, float]:
