@@ -4,6 +4,7 @@
     python scripts/ablation.py efforts KODIM04 KODIM13 --efforts 1,5,7 --levels 14,28,42
     python scripts/ablation.py integers ../shared/data/kodak           # integer networks against float ones
     python scripts/ablation.py contexts ../shared/data/kodak --data ../shared/data/photos/train
+    python scripts/ablation.py targets ../shared/data/kodak --every 3  # how well sizes and PSNR are met
 
 `contexts` compares with static tables per level and channel, counted on training photographs for the same
 transforms (which were trained for contexts: a model trained without them would do a little better).
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from codec_cli import target
 from codec_cli.codec import EFFORT_STEPS, Codec
 from codec_cli.evaluation.bdrate import bd_rate
 from codec_cli.evaluation.metrics import psnr
@@ -69,6 +71,31 @@ def efforts(codec: Codec, images: list[np.ndarray], levels: list[int], chosen: l
             print(f"effort {effort}: {statistics.median(seconds[effort]):.3f} s beside the plain analysis")
             for anchor in chosen[: chosen.index(effort)]:
                 report(f"effort {effort} against {anchor}", curves[anchor] / count, curves[effort] / count)
+
+
+def targets(codec: Codec, images: list[np.ndarray], levels: list[int], each: int = 6) -> None:
+    """What targets cost against the model's own curve, through its levels and between them."""
+    from scipy.interpolate import PchipInterpolator
+
+    finer = target.FINER
+    lost: dict[tuple[str, str], list[float]] = {}
+    for image in images:
+        picture, latents = Picture(image), list(codec.latents(image))
+        files = [codec.pack(picture, latents, level) for level in levels]
+        sizes, quality = [len(data) for data in files], [psnr(image, codec.decode(data)) for data in files]
+        curve = PchipInterpolator(quality, np.log(sizes))
+        for share in (np.arange(each) + 0.5) / each:
+            size = np.interp(share, np.linspace(0, 1, len(sizes)), sizes)
+            wish = np.interp(share, np.linspace(0, 1, len(quality)), quality)
+            for name, strengths in (("levels only", ()), ("between levels", finer)):
+                target.FINER = strengths
+                data = target.encode_to(codec, picture, target.Target(target.SIZE, size))
+                needed = np.exp(curve(psnr(image, codec.decode(data))))
+                lost.setdefault(("size", name), []).append(100 * (1 - needed / size))
+                data = target.encode_to(codec, picture, target.Target(target.PSNR, wish))
+                lost.setdefault(("psnr", name), []).append(100 * (len(data) / np.exp(curve(wish)) - 1))
+    for (kind, name), values in sorted(lost.items()):
+        print(f"target {kind}, {name}: {np.mean(values):.2f} % of bytes lost, {len(values)} targets")
 
 
 def coding(codec: Codec, images: list[np.ndarray], levels: list[int], data_path: str | None) -> None:
@@ -138,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("efforts", "integers", "contexts"))
+    parser.add_argument("what", choices=("efforts", "integers", "contexts", "targets"))
     parser.add_argument("images", type=Path, nargs="+", help="files or directories")
     parser.add_argument("--model", default="photo")
     parser.add_argument("--every", type=int, default=1, help="take every n-th image")
@@ -152,6 +179,8 @@ def main() -> None:
     levels = [int(level) for level in arguments.levels.split(",")]
     if arguments.what == "efforts":
         efforts(codec, images, levels, [int(effort) for effort in arguments.efforts.split(",")])
+    elif arguments.what == "targets":
+        targets(codec, images, levels)
     elif arguments.what == "contexts" and arguments.data is None:
         raise SystemExit("contexts needs --data DIR")
     else:

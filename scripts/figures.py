@@ -150,7 +150,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.perceptual is not None:
-        models = ("photo", "photo-perceptual")
+        models = ("photo-1", "photo-perceptual-1")  # Those of the card that shows it.
         draw_perceptual(ROOT / "docs" / "perceptual.png", arguments.perceptual, models, DETAILS)
         return
     if arguments.triplets is not None:
