@@ -17,6 +17,7 @@ from codec_cli.pictures.images import Picture
 from codec_cli.zoo import Zoo, installed_models_dir
 
 RELEASED = json.loads((Path(__file__).parent / "data" / "released.json").read_text())
+REPOSITORY = (Path(__file__).parents[1] / ".github").is_dir()
 VALIDATION = Path(os.environ.get("CODEC_VALIDATION_IMAGES", "../shared/data/validation"))
 
 
@@ -38,7 +39,9 @@ def test_every_one_has_golden_files():
 @pytest.mark.parametrize("name", RELEASED)
 def test_files_are_what_was_released(name):
     folder = installed_models_dir() / name
-    assert {f: sha256((folder / f).read_bytes()).hexdigest() for f in RELEASED[name]} == RELEASED[name]
+    there = {f: digest for f, digest in RELEASED[name].items() if REPOSITORY or (folder / f).exists()}
+    assert RELEASED[name].keys() - there.keys() <= {"weights.npz"}  # Packages leave older ones out.
+    assert {f: sha256((folder / f).read_bytes()).hexdigest() for f in there} == there
     Zoo().info(name).verify()
     assert sum(path.stat().st_size for path in folder.iterdir()) < 30_000_000
 

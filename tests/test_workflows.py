@@ -8,11 +8,14 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from codec_cli.zoo import Zoo
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # pytest brings it
 
+BUILD = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PYTHONS = [name.split()[-1] for name in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", name)]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -92,6 +95,20 @@ def test_pinned_and_modest(path):
     assert workflow["permissions"] == {"contents": "read"}
     assert all("timeout-minutes" in job for job in workflow["jobs"].values())
     assert all(re.fullmatch(r"[\w./-]+@v\d+", step["uses"]) for step in steps(path) if "uses" in step)
+
+
+def test_packages_hold_all_models():
+    """But for the weights of superseded ones: an index takes files of 100 MB."""
+    given = BUILD["wheel"]["force-include"]
+    assert all(target == f"codec_cli/_{source}" for source, target in given.items())
+    held = {
+        path for source in given for path in [ROOT / source, *(ROOT / source).glob("*")] if path.is_file()
+    }
+    left_out = {ROOT / name.removeprefix("/") for name in BUILD["sdist"]["exclude"]}
+    newest = Zoo().info("photo").path
+    assert all(path.name == "weights.npz" and path.parent != newest for path in left_out)
+    assert held == {path for path in (ROOT / "models").glob("*/*") if path.is_file()} - left_out
+    assert sum(path.stat().st_size for path in held) < 95_000_000
 
 
 @NEEDS_WORKFLOWS

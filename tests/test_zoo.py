@@ -275,9 +275,19 @@ class TestDamage:
                 read_info(folder).verify()
             assert str(folder) in one_line(caught)
             (folder / file).unlink()
+            if file == "weights.npz":
+                continue
             with pytest.raises(ModelError, match=file) as caught:
                 read_info(folder).verify()
             one_line(caught)
+
+    def test_weights_that_a_package_left_out(self, tmp_path):
+        folder = copy_model(tmp_path / "model-1")
+        (folder / "weights.npz").unlink()
+        read_info(folder).verify()
+        with pytest.raises(ModelError, match="packages leave those of older models out") as caught:
+            read_info(folder).arrays("weights.npz")
+        assert str(folder / "weights.npz") in one_line(caught)
 
     def test_verify_notices_a_changed_description(self, tmp_path):
         """Check sums alone would not."""

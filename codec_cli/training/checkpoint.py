@@ -78,7 +78,9 @@ def read_arrays(path: Path, complaint: str) -> Arrays:
 
 def model_weights(folder: Path) -> Arrays:
     """A model's averaged weights to train on with, float32 by name (raises :class:`TrainingError`)."""
-    arrays = read_arrays(folder / zoo.WEIGHTS, "no weights to start from")
+    arrays = read_arrays(
+        folder / zoo.WEIGHTS, "no weights to start from; packages leave those of older models out"
+    )
     return {name: value.astype(np.float32) for name, value in arrays.items()}
 
 
