@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,6 +187,14 @@ def sweep(folder: Path) -> None:
             if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     _remove_abandoned(Path(entry.path))
+
+
+def read_stdin(limit: int) -> bytes:
+    """All of standard input (raises :class:`LimitError` if it has more than ``limit`` bytes)."""
+    data = sys.stdin.buffer.read(limit + 1)
+    if len(data) > limit:
+        raise LimitError(f"-: larger than the limit of {limit} bytes")
+    return data
 
 
 def read_bytes(path: Path, limit: int | None = None, error: type[CodecError] = ImageError) -> bytes:

@@ -24,8 +24,10 @@ from codec_cli.pictures.rows import MIN_PIXELS
 LIMIT = 1 << 28
 
 
-def run(*arguments, code=0):
-    result = CliRunner().invoke(cli, ["verify", "--models-dir", str(MODELS), *map(str, arguments)])
+def run(*arguments, code=0, input=None):
+    result = CliRunner().invoke(
+        cli, ["verify", "--models-dir", str(MODELS), *map(str, arguments)], input=input
+    )
     assert result.exit_code == code, result.output
     return result
 
@@ -55,6 +57,19 @@ class TestWhole:
     def test_one(self, folder):
         result = run(folder / "packed" / "one.bin")
         assert result.stdout == f"{folder / 'packed' / 'one.bin'}: whole  30x20  {CONTEXT} level 4\n"
+
+    def test_standard_input(self, folder, monkeypatch):
+        data = (folder / "packed" / "one.bin").read_bytes()
+        assert run("-", input=data).stdout == f"-: whole  30x20  {CONTEXT} level 4\n"
+        result = run("-", "--against", folder / "pictures" / "one.png", "-j", "2", input=data)
+        assert result.stdout.endswith(" dB\n")
+        assert "damaged" in run("-", input=data[:-1], code=4).output
+        for more in (["-"], [folder], ["--against", folder / "pictures"]):
+            assert "standard input" in run("-", *more, code=2).output
+        monkeypatch.setattr("codec_cli.commands._verbs.size_limit", lambda _: len(data) - 1)
+        assert (
+            f"codec: -: larger than the limit of {len(data) - 1} bytes" in run("-", input=data, code=8).output
+        )
 
     def test_all_golden_files_and_archives(self):
         for decode in ([], ["--decode"]):

@@ -19,8 +19,8 @@ import click
 
 from codec_cli.commands import _done, _interrupt, _plan
 from codec_cli.commands._items import Item, kind_of
-from codec_cli.errors import CodecError, LimitError, OutputError
-from codec_cli.files import atomic_path, make_folder, read_bytes, scratch, sweep, write_atomic
+from codec_cli.errors import CodecError, OutputError
+from codec_cli.files import atomic_path, make_folder, read_bytes, read_stdin, scratch, sweep, write_atomic
 from codec_cli.options import Batch
 from codec_cli.report import Manifest, Outcome, Report, debugging, describe, named, one_line, progress
 from codec_cli.workers import WORKER_DIED, each
@@ -301,9 +301,7 @@ class _Convert:
         if item.source is not None:
             data = read_bytes(item.source, limit, self.verb.rules.input_error)
         else:
-            data = sys.stdin.buffer.read(limit + 1)
-            if len(data) > limit:
-                raise LimitError(f"{item.label}: larger than the limit of {limit} bytes")
+            data = read_stdin(limit)
         return data, len(data), None
 
     def _write(

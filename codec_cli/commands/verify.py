@@ -26,6 +26,7 @@ ARCHIVE_SUFFIX = ".pack"
         "codec verify -j 0 packed/                        # a whole directory, on all cores",
         "codec verify packed/ --against pictures/         # PSNR of every file",
         "codec verify packed/ --against pictures/ --min-psnr 30 --quiet || echo bad",
+        "curl --silent URL | codec verify -",
     ),
 )
 @click.argument("paths", metavar="FILES|DIRS...", nargs=-1, required=True, type=click.Path(readable=False))
@@ -70,17 +71,22 @@ def command(
 ) -> None:
     """Check that compressed files are whole.
 
-    Files, and all *.bin and *.pack in directories, are compared with their checksums, their structure is
-    read, and the model that decodes them must be installed. Nothing is written. The exit code is 0 when all
-    are well; that of the error with a single file (4: damaged), 1 when some of several are not, 11 when all
-    are whole but some are below --min-psnr.
+    Files (- for standard input), and all *.bin and *.pack in directories, are compared with their checksums,
+    their structure is read, and the model that decodes them must be installed. Nothing is written. The exit
+    code is 0 when all are well; that of the error with a single file (4: damaged), 1 when some of several are
+    not, 11 when all are whole but some are below --min-psnr.
     """
+    from codec_cli.commands._plan import STREAM
     from codec_cli.errors import CodecError, RegressionError
     from codec_cli.report import exit_code, json_text, one_line, progress
     from codec_cli.workers import each
 
     if min_psnr is not None and against is None:
         raise click.UsageError("--min-psnr needs --against")
+    if STREAM in paths and len(paths) > 1:
+        raise click.UsageError("- (standard input) is verified by itself")
+    if STREAM in paths and against is not None and against.is_dir():
+        raise click.UsageError("--against must be an image for - (standard input), which has no name")
     tasks = [task for path in paths for task in _tasks(Path(path))]
     if against is not None and not against.is_dir():
         if not against.exists():
@@ -180,9 +186,10 @@ class _Verify:
 
     def _checked(self, task: _Task) -> Checked:
         from codec_cli.codec import Codec
+        from codec_cli.commands._plan import STREAM
         from codec_cli.commands._verbs import size_limit
         from codec_cli.errors import FormatError
-        from codec_cli.files import read_bytes
+        from codec_cli.files import read_bytes, read_stdin
         from codec_cli.integrity import check, compare, original_of
         from codec_cli.pictures.images import input_suffixes
 
@@ -190,7 +197,9 @@ class _Verify:
             raise FormatError(task.fault)
         if self._codec is None:
             self._codec = Codec(models_dir=self.models_dir, threads=self.threads)
-        data = read_bytes(task.path, size_limit(self.max_pixels), FormatError)
+        limit = size_limit(self.max_pixels)
+        stream = str(task.path) == STREAM
+        data = read_stdin(limit) if stream else read_bytes(task.path, limit, FormatError)
         if self.against is None:
             return check(self._codec, data, decode=self.decode, max_pixels=self.max_pixels)
         original = original_of(task.path, task.below, self.against, input_suffixes())

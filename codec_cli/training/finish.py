@@ -34,7 +34,7 @@ from codec_cli.training import (
 from codec_cli.training.checkpoint import DISTORTION_WEIGHT
 from codec_cli.training.config import Config, Transforms
 from codec_cli.training.networks import Arrays
-from codec_cli.training.regroup import regroup
+from codec_cli.training.regroup import regroup, require_splits
 from codec_cli.training.spread import spread
 from codec_cli.training.step import State, adam, init_state
 from codec_cli.training.stopping import Stop
@@ -181,6 +181,8 @@ def finish(
         )
     if crop % config.transforms.stride:
         raise TrainingError(f"crops must be multiples of {config.transforms.stride} pixels, not {crop}")
+    if groups is not None:
+        require_splits(config.entropy.context.groups, groups)
     # A model that was finished before has no levels between.
     wide, start = spread(config, params) if config.levels.between else (config, params)
     wide = finished_config(wide, strength=strength, learning_rate=learning_rate, crop=crop)

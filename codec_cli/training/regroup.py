@@ -24,6 +24,13 @@ def splits(old: list[int], new: list[int]) -> bool:
     return set(before) <= set(after) and before[-1] == after[-1]
 
 
+def require_splits(old: list[int], new: list[int]) -> None:
+    """Raises :class:`TrainingError` unless :func:`splits`."""
+    if not splits(old, new):
+        wanted, have = (", ".join(map(str, sizes)) for sizes in (new, old))
+        raise TrainingError(f"groups of {wanted} channels do not split those of {have}")
+
+
 def with_groups(config: Config, groups: list[int]) -> Config:
     """A configuration with other channel groups, checked."""
     section = config.entropy.context.model_copy(update={"groups": list(groups)})
@@ -50,9 +57,7 @@ def regroup(
     """
     old = config.entropy.context.groups
     before, after = (np.concatenate([[0], np.cumsum(sizes)]) for sizes in (old, groups))
-    if not splits(old, groups):
-        wanted, have = (", ".join(map(str, sizes)) for sizes in (groups, old))
-        raise TrainingError(f"groups of {wanted} channels do not split those of {have}")
+    require_splits(old, groups)
     finer = with_groups(config, groups)
     latents = sensitivity.patch_latents(config, params, sensitivity.sample(config, patches))
     forward, _ = levels.gains(config, params)
