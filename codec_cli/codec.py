@@ -285,7 +285,7 @@ class Codec:
                 stronger one gives a smaller, worse file; without effect unless the model :attr:`optimises`.
 
         Raises:
-            ValueError: The level or effort is out of range.
+            ValueError: The level, effort or strength is out of range.
         """
         loaded = self._load(self.info)
         if effort not in EFFORT_STRENGTH:
@@ -293,6 +293,8 @@ class Codec:
         if not 0 <= level < self.info.levels:
             raise ValueError(f"level must be within 0..{self.info.levels - 1}")
         strength = EFFORT_STRENGTH[effort] if strength is None else strength
+        if not 0 <= strength <= 1:
+            raise ValueError("strength must be within 0..1")
         weights = loaded.distortion_weight if strength else None
         tiles = []
         for latent in latents:

@@ -28,6 +28,7 @@ __all__ = [
     "atomic_path",
     "make_folder",
     "read_bytes",
+    "read_stdin",
     "scratch",
     "sweep",
     "write_atomic",
@@ -190,7 +191,14 @@ def sweep(folder: Path) -> None:
 
 
 def read_stdin(limit: int) -> bytes:
-    """All of standard input (raises :class:`LimitError` if it has more than ``limit`` bytes)."""
+    """All of standard input.
+
+    Raises:
+        CodecError: There is none.
+        LimitError: It has more than ``limit`` bytes.
+    """
+    if sys.stdin is None:
+        raise CodecError("-: there is no standard input")
     data = sys.stdin.buffer.read(limit + 1)
     if len(data) > limit:
         raise LimitError(f"-: larger than the limit of {limit} bytes")

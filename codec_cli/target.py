@@ -1,14 +1,14 @@
 """Search for the level that meets a target: a size, or a quality.
 
 The analysis runs once; each try only quantizes and codes (and, for a quality, decodes). Size and quality rise
-with the level, so a bisection over the levels takes six tries. Levels are 4 to 8 % of the bytes apart; three
+with the level, so a bisection over the levels takes six tries. Levels are 4 to 8 % of the bytes apart; a few
 tries more find how hard the symbols of the better one have to be optimised to fit between.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from codec_cli.bitstream import container
@@ -43,15 +43,21 @@ class Target:
 
 
 def encode_to(
-    codec: Codec, picture: Picture | RowPicture, target: Target, effort: int = DEFAULT_EFFORT
+    codec: Codec,
+    picture: Picture | RowPicture,
+    target: Target,
+    effort: int = DEFAULT_EFFORT,
+    finer: Sequence[float] = FINER,
 ) -> bytes:
     """Compresses a picture to a target.
 
     Args:
         codec: With the model that encodes.
         picture: What to compress. Of a picture that is read by rows, the latents go to a temporary file.
-        target: A size gives the best quality within it; a quality gives the smallest file that has it.
+        target: A size gives the largest file within it, which is nearly always the best; a quality gives the
+            smallest file that has it, of those that were tried.
         effort: See :meth:`codec_cli.Codec.encode_picture`.
+        finer: Strengths to try between levels, by rising size; none for levels only.
 
     Returns:
         A whole compressed file; never larger than a target size.
@@ -62,41 +68,31 @@ def encode_to(
     if effort in EFFORT_STEPS:
         return _refined(codec, picture, target, effort)
     latents: Iterable[Floats]
-    tried: dict[tuple[int, float | None], bytes] = {}
     if isinstance(picture, RowPicture):
-        latents, tries = Spool(codec.latents(picture.source())), 1
+        latents = Spool(codec.latents(picture.source()))
         codec.forget_transforms()
     else:
-        latents, tries = list(codec.latents(picture.pixels)), codec.info.levels
+        latents = list(codec.latents(picture.pixels))
 
     def pack(level: int, strength: float | None = None) -> bytes:
-        if (level, strength) not in tried:
-            if len(tried) >= tries:
-                tried.clear()
-            tried[level, strength] = codec.pack(picture, latents, level, effort, strength)
-        return tried[level, strength]
+        return codec.pack(picture, latents, level, effort, strength)
 
-    top = codec.info.levels - 1
-    meets = _judge(codec, picture, target)
-    finer = FINER if EFFORT_STRENGTH[effort] > 0 and codec.optimises else ()
-    if target.kind == SIZE:
-        best = _last(top, lambda level: meets(pack(level)))
-        above = 0 if best is None else best + 1
-        rung = None if above > top else _last(len(finer) - 1, lambda i: meets(pack(above, finer[i])))
-        found = [pack(best)] if best is not None else []
-        found += [pack(above, finer[rung])] if rung is not None else []
-        if not found:
-            smallest = len(pack(0, *finer[:1]))
-            raise TargetError(
-                f"the smallest possible file has {smallest} bytes, more than {target.value:.0f}"
-            )
-        return max(found, key=len)
-    worst = _last(top, lambda level: not meets(pack(level)))
-    if worst == top:
-        raise TargetError(f"the model's best level does not reach {target.kind} {target.value:g}")
-    level = 0 if worst is None else worst + 1
-    failing = _last(len(finer) - 1, lambda i: not meets(pack(level, finer[i])))
-    return pack(level, *finer[0 if failing is None else failing + 1 :][:1])
+    judge = _Judge(codec, picture, target)
+    if not (EFFORT_STRENGTH[effort] > 0 and codec.optimises):
+        finer = ()
+    top, wants_small = codec.info.levels - 1, target.kind == SIZE
+    # A size holds up to some level, a quality from some level on.
+    last = _last(top, lambda level: judge(pack(level)) == wants_small)
+    between = 0 if last is None else last + 1
+    if between <= top:
+        _last(len(finer) - 1, lambda i: judge(pack(between, finer[i])) == wants_small)
+    if judge.best is not None:
+        return judge.best
+    if wants_small:
+        raise TargetError(
+            f"the smallest possible file has {judge.smallest} bytes, more than {target.value:.0f}"
+        )
+    raise TargetError(f"the model's best level does not reach {target.kind} {target.value:g}")
 
 
 def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort: int) -> bytes:
@@ -105,7 +101,7 @@ def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort
     At a level, refined files are about as large as plainly rounded ones, and better; optimised ones are
     smaller and worse, so that a search with those would end some levels away.
     """
-    meets, top = _judge(codec, picture, target), codec.info.levels - 1
+    meets, top = _Judge(codec, picture, target), codec.info.levels - 1
     # Levels that are better if they meet the target.
     onward = 1 if target.kind == SIZE else -1
     try:
@@ -146,12 +142,37 @@ def _last(top: int, holds: Callable[[int], bool]) -> int | None:
     return low
 
 
-def _judge(codec: Codec, picture: Picture | RowPicture, target: Target) -> Callable[[bytes], bool]:
-    """Whether a compressed file meets the target."""
-    if target.kind == SIZE:
-        return lambda data: len(data) <= target.value
-    measure = _metric(codec, picture, target.kind)
-    return lambda data: measure(data) >= target.value
+class _Judge:
+    """Whether compressed files meet a target, and which of those that do is the best.
+
+    Args:
+        codec: That decodes them.
+        picture: Their source.
+        target: What they are to reach.
+
+    Attributes:
+        best: Of the files that meet it, the largest for a size, the smallest for a quality; None so far.
+        smallest: Bytes of the smallest file seen.
+    """
+
+    def __init__(self, codec: Codec, picture: Picture | RowPicture, target: Target) -> None:
+        self._target = target
+        self._measure = None if target.kind == SIZE else _metric(codec, picture, target.kind)
+        self.best: bytes | None = None
+        self.smallest = 0
+
+    def __call__(self, data: bytes) -> bool:
+        """Whether a file meets the target."""
+        self.smallest = min(len(data), self.smallest or len(data))
+        if self._measure is None:
+            good = len(data) <= self._target.value
+            better = self.best is None or len(data) > len(self.best)
+        else:
+            good = self._measure(data) >= self._target.value
+            better = self.best is None or len(data) < len(self.best)
+        if good and better:
+            self.best = data
+        return good
 
 
 def _metric(codec: Codec, picture: Picture | RowPicture, kind: str) -> Callable[[bytes], float]:

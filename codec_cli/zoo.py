@@ -35,6 +35,7 @@ TABLES, ANALYSIS, SYNTHESIS = "tables.npz", "analysis.tflite", "synthesis.tflite
 ENCODER = "encoder.npz"
 # For fine-tuning and refinement; not needed to encode or decode.
 WEIGHTS = "weights.npz"
+LEFT_OUT = "; packages leave those of older models out, the repository has them"
 # Model folders may be hostile, too. Bytes of a description, of any other file of a model and of all arrays of
 # one npz file: far more than any model of ours has, far less than memory.
 MAX_DESCRIPTION = 1 << 20
@@ -160,8 +161,7 @@ class ModelInfo:
         try:
             data = _read_regular(self.path / name, MAX_FILE)
         except OSError as error:
-            left_out = name == WEIGHTS and isinstance(error, FileNotFoundError)
-            hint = "; packages leave those of older models out, the repository has them" if left_out else ""
+            hint = LEFT_OUT if name == WEIGHTS and self.lacks_weights else ""
             raise ModelError(f"{self.path / name}: cannot read: {error.strerror}{hint}") from error
         if hashlib.sha256(data).hexdigest() != self.facts["files"].get(name):
             raise ModelError(f"{self.path / name}: damaged (checksum differs); install the model again")
@@ -195,6 +195,11 @@ class ModelInfo:
             raise ModelError(f"{self.path}: the fingerprint does not match the contents")
         return content
 
+    @property
+    def lacks_weights(self) -> bool:
+        """Whether ``weights.npz`` is named in the description and not there."""
+        return WEIGHTS in self.facts["files"] and not (self.path / WEIGHTS).exists()
+
     def verify(self) -> None:
         """Recomputes checksums, fingerprint and the context networks' bounds.
 
@@ -207,7 +212,7 @@ class ModelInfo:
         from codec_cli.loading import load_entropy_model
 
         for name in self.facts["files"]:
-            if name != WEIGHTS or (self.path / name).exists():
+            if name != WEIGHTS or not self.lacks_weights:
                 self.read(name)
         self.synthesis()
         entropy = load_entropy_model(self)

@@ -77,7 +77,6 @@ def targets(codec: Codec, images: list[np.ndarray], levels: list[int], each: int
     """What targets cost against the model's own curve, through its levels and between them."""
     from scipy.interpolate import PchipInterpolator
 
-    finer = target.FINER
     lost: dict[tuple[str, str], list[float]] = {}
     for image in images:
         picture, latents = Picture(image), list(codec.latents(image))
@@ -87,12 +86,11 @@ def targets(codec: Codec, images: list[np.ndarray], levels: list[int], each: int
         for share in (np.arange(each) + 0.5) / each:
             size = np.interp(share, np.linspace(0, 1, len(sizes)), sizes)
             wish = np.interp(share, np.linspace(0, 1, len(quality)), quality)
-            for name, strengths in (("levels only", ()), ("between levels", finer)):
-                target.FINER = strengths
-                data = target.encode_to(codec, picture, target.Target(target.SIZE, size))
+            for name, strengths in (("levels only", ()), ("between levels", target.FINER)):
+                data = target.encode_to(codec, picture, target.Target(target.SIZE, size), finer=strengths)
                 needed = np.exp(curve(psnr(image, codec.decode(data))))
                 lost.setdefault(("size", name), []).append(100 * (1 - needed / size))
-                data = target.encode_to(codec, picture, target.Target(target.PSNR, wish))
+                data = target.encode_to(codec, picture, target.Target(target.PSNR, wish), finer=strengths)
                 lost.setdefault(("psnr", name), []).append(100 * (len(data) / np.exp(curve(wish)) - 1))
     for (kind, name), values in sorted(lost.items()):
         print(f"target {kind}, {name}: {np.mean(values):.2f} % of bytes lost, {len(values)} targets")

@@ -162,13 +162,13 @@ def main() -> None:
             "of which entropy decoding with contexts",
             f"{entropy * 1e3:.0f} ms, {100 * entropy / decode:.0f} %",
         )
-        row("multiply-accumulates a pixel", work(codec.info))
+        row("multiply-accumulates a pixel", accumulates(codec.info))
+    row("peak memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
     if arguments.training:
         training()
-    row("peak memory of this process", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
-def work(info: ModelInfo) -> str:
+def accumulates(info: ModelInfo) -> str:
     """Thousands of multiply-accumulates a pixel, by the sizes of the kernels and their resolutions."""
     transforms, totals = info.facts["config"]["transforms"], {}
     weights = info.arrays("weights.npz")

@@ -1,6 +1,8 @@
 """`codec finish`: from a model or a run to a run with every level trained."""
 
-import json
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ pytest.importorskip("tensorflow_compression", reason="needs the extra `train`")
 
 from codec_cli.errors import ModelError, TrainingError
 from codec_cli.training import checkpoint
+from codec_cli.training.pictures import read_log
 
 SHORT = ("--minutes", "0.02", "--crop", "64", "--batch", "1", "--quiet")
 
@@ -77,9 +80,10 @@ def test_ctrl_c_and_resumption(run, tmp_path, monkeypatch):
     result = run(*command)
     assert result.exit_code == TrainingError.exit_code
     assert "holds a run already; continue it with --resume" in error_line(result)
-    # The same command again; the time that is over counts, --groups and the rest are the run's.
+    # The time that is over counts; all else is as it was.
+    command = ("finish", MODELS / "tiny-1", tmp_path / "run", "--resume", "--quiet")
     minutes = ("--minutes", str(seconds / 60 + 0.05))
-    result = run(*command, *minutes, "--resume")
+    result = run(*command, *minutes)
     assert result.exit_code == 0, result.stderr
     resumed, more, longer = checkpoint.load(tmp_path / "run")
     assert more > step
@@ -87,26 +91,57 @@ def test_ctrl_c_and_resumption(run, tmp_path, monkeypatch):
     assert checkpoint.load_run_config(tmp_path / "run") == config
     assert not np.array_equal(resumed["ema"]["synthesis/out/bias"], stopped["ema"]["synthesis/out/bias"])
     # Before and after, of the whole run: in the log and in the table.
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    log = [entry for entry in read_log(tmp_path / "run" / "finish.jsonl") if "rows" in entry]
     assert [entry["step"] for entry in log] == [0, more]
+    assert (log[0]["minutes"], log[0]["batch"]) == (10, 1)
     for row, line in zip(zip(*(entry["rows"] for entry in log), strict=True), result.stdout.splitlines()[1:],
                          strict=True):  # fmt: skip
         wanted = [row[0]["level"], *(part[name] for name in ("bpp", "psnr", "loss") for part in row)]
         assert [float(word) for word in line.split()] == pytest.approx(wanted, abs=6e-4)
 
-    result = run(*command, *minutes, "--resume")
+    # The time is up: nothing more is learned.
+    result = run(*command, *minutes)
     assert result.exit_code == 0, result.stderr
     assert checkpoint.load(tmp_path / "run")[1] == more
+    # `codec train` may go on from here, with its own logs.
+    settings = ("--set", "data.batch=7", "--steps", more + 1, "--set", "run.rdoq=0")
+    result = run("train", tmp_path / "run", "--resume", *settings, "--quiet")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_an_impatient_second_ctrl_c_does_not_stop_the_checkpoint(run, tmp_path, monkeypatch):
+    images = write_pictures(tmp_path / "images")
+    save = checkpoint.save
+
+    def slow(folder, state, step, seconds):
+        if step:
+            os.kill(os.getpid(), signal.SIGINT)
+        save(folder, state, step, seconds)
+
+    interrupt_at(monkeypatch, 1)
+    monkeypatch.setattr(checkpoint, "save", slow)
+    result = run("finish", MODELS / "tiny-1", tmp_path / "run", "--data", images, *SHORT, "--minutes", 10)
+    assert "stopped at step 2 with a checkpoint" in error_line(result)
+    assert checkpoint.load(tmp_path / "run")[1] == 2
 
 
 def test_what_can_not_be_resumed(run, tmp_path):
-    result = run("finish", MODELS / "tiny-1", tmp_path / "none", "--resume")
+    command = ("finish", MODELS / "tiny-1", tmp_path / "run", "--resume")
+    result = run(*command)
     assert result.exit_code == TrainingError.exit_code
-    assert f"{tmp_path / 'none'}: holds no run" in error_line(result)
-    # A run of `codec train`.
-    result = run("finish", MODELS / "tiny-1", trained(), "--resume")
-    assert result.exit_code == TrainingError.exit_code
-    assert "is no run of `codec finish`" in error_line(result)
+    assert f"{tmp_path / 'run'}: holds no run" in error_line(result)
+    for option in (("--groups", "4,20"), ("--data", tmp_path), ("--crop", 64), ("--batch", 2)):
+        result = run(*command, *option)
+        assert result.exit_code == 2
+        assert "it takes no options of the training" in result.stderr
+    # A run of `codec train`; and one whose log was lost, or cut at its start.
+    shutil.copytree(trained(), tmp_path / "run")
+    for log in (None, "", '{"step": 0, "ro\n', '{"step": 0, "ro\n{"step": 10, "loss": 1.0}\n'):
+        if log is not None:
+            (tmp_path / "run" / "finish.jsonl").write_text(log)
+        result = run(*command)
+        assert result.exit_code == TrainingError.exit_code
+        assert "no run that `codec finish` can resume" in error_line(result)
 
 
 @pytest.mark.parametrize("groups", ["4;8", "4,,8", "0,24", "-1,25", "four"])

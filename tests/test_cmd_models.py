@@ -87,7 +87,11 @@ def test_no_models(run, monkeypatch, tmp_path):
 def test_verify(run, copy):
     result = run("models", "verify", "--models-dir", copy.parent)
     assert result.exit_code == 0
-    assert "mine-2: ok" in result.stdout
+    assert "mine-2: ok\n" in result.stdout
+    (copy / "weights.npz").unlink()
+    result = run("models", "verify", "--models-dir", copy.parent)
+    assert result.exit_code == 0
+    assert "mine-2: ok, without weights.npz\n" in result.stdout
     weights = copy / "analysis.tflite"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     for arguments in (

@@ -64,6 +64,11 @@ class TestWhole:
         result = run("-", "--against", folder / "pictures" / "one.png", "-j", "2", input=data)
         assert result.stdout.endswith(" dB\n")
         assert "damaged" in run("-", input=data[:-1], code=4).output
+        # Files and directories of that name are no streams, and a stream is none of them.
+        monkeypatch.chdir(folder)
+        assert "-: cannot read: No such file" in run("./-", input=data, code=4).output
+        (folder / "-").mkdir()
+        assert run("-", input=data).stdout == f"-: whole  30x20  {CONTEXT} level 4\n"
         for more in (["-"], [folder], ["--against", folder / "pictures"]):
             assert "standard input" in run("-", *more, code=2).output
         monkeypatch.setattr("codec_cli.commands._verbs.size_limit", lambda _: len(data) - 1)

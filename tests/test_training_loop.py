@@ -488,7 +488,19 @@ def test_fine_tuning_from_what_is_not_there(environment, tmp_path):
             (tmp_path / "tiny-2" / "weights.npz").write_bytes(content)
         with pytest.raises(TrainingError, match="no weights to start from") as missing:
             loop.initial_params(tiny(), pictures(4), str(tmp_path / "tiny-2"))
-        one_line(missing)
+        assert ("packages leave those of older models out" in one_line(missing)) == (content is None)
+
+
+def test_fine_tuning_from_what_another_version_made(environment, tmp_path):
+    folder = shutil.copytree(MODELS / "tiny-1", tmp_path / "tiny-2")
+    facts = json.loads((folder / "model.json").read_text())
+    facts["config"]["colour"] = "blue"
+    (folder / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(
+        TrainingError, match="tiny-2: its configuration is not one of this version's"
+    ) as error:
+        loop.initial_params(tiny(), pictures(4), str(folder))
+    one_line(error)
 
 
 # Weights from elsewhere

@@ -37,6 +37,15 @@ TRANSFORMS = {
 DISCRIMINATOR = {"layers": [{"op": "conv", "filters": 2, "stride": 2}], "start": 0.5}
 
 
+def test_a_line_after_one_that_was_cut_off(tmp_path):
+    path = tmp_path / "log.jsonl"
+    pictures.append(path, {"step": 1})
+    pictures.append(path, {"step": 2})
+    path.write_bytes(path.read_bytes()[:-4])
+    pictures.append(path, {"step": 3})
+    assert pictures.read_log(path) == [{"step": 1}, {"step": 3}]
+
+
 def listed(*overrides):
     """A small plain autoencoder with a discriminator."""
     folder = scratch() / "small pictures"

@@ -10,7 +10,7 @@ EPILOG = """\b
 Examples:
   codec finish runs/mine runs/mine-finished --data photos/ --minutes 30
   codec finish photo-1 runs/finished --data photos/ --validation others/
-  codec finish runs/mine runs/mine-finished --minutes 60 --resume
+  codec finish runs/mine runs/mine-finished --resume
   codec export runs/mine-finished models/mine-2
 """
 
@@ -82,11 +82,14 @@ def _groups(_context: click.Context, _option: click.Parameter, value: str | None
     "--resume",
     "again",
     is_flag=True,
-    help="Continue RUN where it was stopped: the same command again, with this. Data, crops, groups, "
-    "strength and learning rate are those of RUN.  [default: off]",
+    help="Continue RUN, which was stopped, as it was begun; takes --minutes, --cache-dir and --quiet "
+    "alone.  [default: off]",
 )
 @click.option("--quiet", is_flag=True, help="No progress bar.  [default: off]")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     model: str,
     run: Path,
     data_path: Path | None,
@@ -109,7 +112,8 @@ def command(
     the encoder really sends. Levels between the trained ones gain most. `codec export` turns RUN into a
     model.
 
-    RUN keeps its configuration, checkpoints (every few minutes) and a log. Ctrl-C ends it with a checkpoint.
+    RUN keeps its configuration, checkpoints (every few minutes) and a log. Once it learns, Ctrl-C ends it
+    with a checkpoint.
     """
     from codec_cli.training import require
 
@@ -117,7 +121,17 @@ def command(
     from codec_cli.training import finish as stage
 
     if again:
-        rows = stage.resume(run, minutes=minutes, batch=batch, cache_dir=cache_dir, quiet=quiet)
+        given = {
+            name
+            for name in ctx.params
+            if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        }
+        if given - {"model", "run", "minutes", "cache_dir", "again", "quiet"}:
+            raise click.UsageError(
+                "--resume continues a run as it was begun: it takes no options of the training"
+            )
+        length = minutes if "minutes" in given else None
+        rows = stage.resume(run, minutes=length, cache_dir=cache_dir, quiet=quiet)
     else:
         from codec_cli.training.checkpoint import trained
 

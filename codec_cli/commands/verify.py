@@ -87,7 +87,7 @@ def command(
         raise click.UsageError("- (standard input) is verified by itself")
     if STREAM in paths and against is not None and against.is_dir():
         raise click.UsageError("--against must be an image for - (standard input), which has no name")
-    tasks = [task for path in paths for task in _tasks(Path(path))]
+    tasks = [task for path in paths for task in ([_STDIN] if path == STREAM else _tasks(Path(path)))]
     if against is not None and not against.is_dir():
         if not against.exists():
             raise CodecError(f"{against}: no such image or directory")
@@ -118,11 +118,22 @@ def command(
 
 @dataclass(frozen=True)
 class _Task:
-    """A file, the folder that it was found in, and why it must not be opened (None if it may be)."""
+    """A file, or standard input, to verify.
+
+    Attributes:
+        path: Its name.
+        below: The folder that it was found in.
+        fault: Why it must not be opened; None if it may be.
+        stream: It is standard input.
+    """
 
     path: Path
     below: Path
     fault: str | None = None
+    stream: bool = False
+
+
+_STDIN = _Task(Path("-"), Path(), stream=True)
 
 
 def _tasks(path: Path) -> list[_Task]:
@@ -186,7 +197,6 @@ class _Verify:
 
     def _checked(self, task: _Task) -> Checked:
         from codec_cli.codec import Codec
-        from codec_cli.commands._plan import STREAM
         from codec_cli.commands._verbs import size_limit
         from codec_cli.errors import FormatError
         from codec_cli.files import read_bytes, read_stdin
@@ -198,8 +208,7 @@ class _Verify:
         if self._codec is None:
             self._codec = Codec(models_dir=self.models_dir, threads=self.threads)
         limit = size_limit(self.max_pixels)
-        stream = str(task.path) == STREAM
-        data = read_stdin(limit) if stream else read_bytes(task.path, limit, FormatError)
+        data = read_stdin(limit) if task.stream else read_bytes(task.path, limit, FormatError)
         if self.against is None:
             return check(self._codec, data, decode=self.decode, max_pixels=self.max_pixels)
         original = original_of(task.path, task.below, self.against, input_suffixes())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from codec_cli import zoo
 from codec_cli.errors import TrainingError
@@ -45,6 +46,24 @@ def save(run: Path, state: dict[str, Arrays], step: int, seconds: float) -> None
         partial.unlink(missing_ok=True)
 
 
+def require_none(run: Path) -> None:
+    """Raises :class:`TrainingError` if a directory holds a run."""
+    if (run / FILE).exists():
+        raise TrainingError(
+            f"{run}: holds a run already; continue it with --resume or choose another directory"
+        )
+
+
+def require_finite(
+    run: Path, step: int, advice: str, *values: npt.NDArray[np.float32] | np.float32 | float
+) -> None:
+    """Raises :class:`TrainingError` with advice unless all values are finite."""
+    if not all(np.isfinite(value).all() for value in values):
+        raise TrainingError(
+            f"{run}: the loss is not finite at step {step}; the last good checkpoint is kept. {advice}"
+        )
+
+
 def load(run: Path) -> tuple[dict[str, Arrays], int, float]:
     """Reads what :func:`save` wrote: (state, step, seconds). Raises :class:`TrainingError`."""
     arrays = read_arrays(run / FILE, "no readable checkpoint")
@@ -78,9 +97,10 @@ def read_arrays(path: Path, complaint: str) -> Arrays:
 
 def model_weights(folder: Path) -> Arrays:
     """A model's averaged weights to train on with, float32 by name (raises :class:`TrainingError`)."""
-    arrays = read_arrays(
-        folder / zoo.WEIGHTS, "no weights to start from; packages leave those of older models out"
-    )
+    path = folder / zoo.WEIGHTS
+    if not path.exists():
+        raise TrainingError(f"{path}: no weights to start from{zoo.LEFT_OUT}")
+    arrays = read_arrays(path, "no weights to start from")
     return {name: value.astype(np.float32) for name, value in arrays.items()}
 
 
@@ -101,7 +121,11 @@ def trained(model: str) -> tuple[Config, Arrays]:
     info = zoo.Zoo().info(model)
     if "config" not in info.facts:
         raise TrainingError(f"{info.path}: has no configuration to train on with")
-    return Config.model_validate(info.facts["config"]), model_weights(info.path)
+    try:
+        config = Config.model_validate(info.facts["config"])
+    except ValueError as error:  # pydantic's, of many lines.
+        raise TrainingError(f"{info.path}: its configuration is not one of this version's") from error
+    return config, model_weights(info.path)
 
 
 def load_run_config(run: Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:

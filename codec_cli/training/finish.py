@@ -8,7 +8,6 @@ those symbols, the synthesis to decode them. Far cheaper a step than the stage b
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +38,9 @@ from codec_cli.training.spread import spread
 from codec_cli.training.step import State, adam, init_state
 from codec_cli.training.stopping import Stop
 
-LOG = pictures.VALIDATION_LOG
+# Apart from those of `codec train`, which may go on from the same directory.
+LOG = "finish.jsonl"
+ADVICE = "Begin anew, with a lower --learning-rate"
 # Steps between lines of the training log.
 LOOK_STEPS = 10
 # Levels that each crop of a step is coded at.
@@ -175,10 +176,7 @@ def finish(
             that do not fit, or a run in the way; a loss that is not finite; Ctrl-C.
     """
     _require_fit(config)
-    if (run / checkpoint.FILE).exists():
-        raise TrainingError(
-            f"{run}: holds a run already; continue it with --resume or choose another directory"
-        )
+    checkpoint.require_none(run)
     if crop % config.transforms.stride:
         raise TrainingError(f"crops must be multiples of {config.transforms.stride} pixels, not {crop}")
     if groups is not None:
@@ -191,21 +189,21 @@ def finish(
     if groups is not None:
         wide, start = regroup(wide, start, groups, patches)
     state = sensitivity.fit(wide, init_state(start), patches)
-    before = _report(run, wide, state, 0, 0.0)
+    before = measure(wide, _constants(state["ema"]), data.validation_crops(wide))
+    pictures.append(run / LOG, {"step": 0, "seconds": 0, "minutes": minutes, "batch": batch, "rows": before})
     checkpoint.save_run_config(run, wide)
     checkpoint.save(run, state, 0, 0.0)
     return before + _learn(run, wide, state, patches, minutes=minutes, batch=batch, quiet=quiet)
 
 
 def resume(
-    run: Path, *, minutes: float, batch: int = 8, cache_dir: Path | None = None, quiet: bool = False
+    run: Path, *, minutes: float | None = None, cache_dir: Path | None = None, quiet: bool = False
 ) -> list[dict[str, float]]:
-    """Continues a run of :func:`finish` that was stopped, with the configuration that it has.
+    """Continues a run of :func:`finish` that was stopped, as it was begun.
 
     Args:
         run: Its directory.
-        minutes: Length of the whole training, with what is over.
-        batch: Crops of a step.
+        minutes: Another length of the whole training, with what is over.
         cache_dir: Of decoded patches; ``RUN/cache`` by default.
         quiet: No progress bar.
 
@@ -213,18 +211,22 @@ def resume(
         As :func:`finish`: the start of the whole run, and its end.
 
     Raises:
-        TrainingError: There is no such run; see :func:`finish` for the rest.
+        TrainingError: There is no such run, or its start is unknown; for the rest see :func:`finish`.
     """
     config = checkpoint.load_run_config(run)
     state, step, spent = checkpoint.load(run)
-    first = next(iter(pictures.read_log(run / LOG)), {}).get("rows")
-    if not config.run.rdoq or "m" not in state or first is None:
-        raise TrainingError(f"{run}: is no run of `codec finish`; name what to finish and a new directory")
+    first = next(iter(pictures.read_log(run / LOG)), {})
+    if first.get("step") != 0 or "m" not in state:
+        raise TrainingError(
+            f"{run}: no run that `codec finish` can resume ({LOG} does not begin with its start); "
+            "finish it into a new directory"
+        )
     patches = data.load_patches(config, cache_dir or run / "cache", quiet)
-    rows = _learn(
-        run, config, state, patches, minutes=minutes, batch=batch, quiet=quiet, step=step, before=spent
+    length = first["minutes"] if minutes is None else minutes
+    batch = first["batch"]
+    return first["rows"] + _learn(
+        run, config, state, patches, minutes=length, batch=batch, quiet=quiet, step=step, over=spent
     )
-    return [*first, *rows]
 
 
 def _learn(
@@ -237,7 +239,7 @@ def _learn(
     batch: int,
     quiet: bool,
     step: int = 0,
-    before: float = 0.0,
+    over: float = 0.0,
 ) -> list[dict[str, float]]:
     """Steps until the time is up, with checkpoints; then the rows of :func:`measure`, logged.
 
@@ -250,12 +252,12 @@ def _learn(
         batch: Crops of a step.
         quiet: No progress bar.
         step: Steps done.
-        before: Seconds spent on them.
+        over: Seconds spent on them.
     """
     state: State = tf.nest.map_structure(tf.constant, arrays)
     one_step = _stepping(config, sorted(name for name in state["params"] if name.startswith(TRAINED)))
     drawing = config.model_copy(update={"data": config.data.model_copy(update={"batch": batch})})
-    tree, begun, saved, spent = config.model_dump(), time.monotonic(), time.monotonic(), before
+    tree, begun, saved, spent = config.model_dump(), time.monotonic(), time.monotonic(), over
     stop = Stop()
     with stop.catching(), tqdm(initial=step, disable=quiet, unit="step", dynamic_ncols=True) as bar:
         while spent < 60 * minutes and not stop.asked:
@@ -269,37 +271,32 @@ def _learn(
             step += 1
             bar.update(1)
             loss = float(total)
-            if not np.isfinite(loss):
-                raise TrainingError(f"{run}: the loss is not finite at step {step}; lower --learning-rate")
+            checkpoint.require_finite(run, step, ADVICE, loss)
             bar.set_postfix_str(f"loss {loss:.3f}")
             if step % LOOK_STEPS == 0:
                 rate = float(scalars["learning_rate"])
-                pictures.log_step(run, {"step": step, "loss": loss, "learning_rate": rate})
-            spent = before + time.monotonic() - begun
+                pictures.append(run / LOG, {"step": step, "loss": loss, "learning_rate": rate})
+            spent = over + time.monotonic() - begun
             if time.monotonic() - saved > 60 * config.run.checkpoint_minutes:
                 saved = time.monotonic()
-                checkpoint.save(run, _host(state), step, spent)
-    checkpoint.save(run, _host(state), step, spent)
-    if stop.asked:
-        raise TrainingError(f"{run}: stopped at step {step} with a checkpoint; continue with --resume")
-    return _report(run, config, _host(state), step, spent)
-
-
-def _host(state: State) -> dict[str, Arrays]:
-    arrays: dict[str, Arrays] = tf.nest.map_structure(lambda value: value.numpy(), state)
-    return arrays
-
-
-def _report(
-    run: Path, config: Config, state: dict[str, Arrays], step: int, spent: float
-) -> list[dict[str, float]]:
-    """Measures the averaged weights on the validation crops and appends that to the run's log."""
-    tensors = {name: tf.constant(value) for name, value in state["ema"].items()}
-    rows = measure(config, tensors, data.validation_crops(config))
-    entry = {"step": step, "seconds": round(spent, 1), "rows": rows}
-    with (run / LOG).open("a") as stream:
-        stream.write(json.dumps(entry) + "\n")
+                _keep(run, state, step, spent)
+        _keep(run, state, step, spent)
+    stop.report(run, step)
+    rows = measure(config, state["ema"], data.validation_crops(config))
+    pictures.append(run / LOG, {"step": step, "seconds": round(spent, 1), "rows": rows})
     return rows
+
+
+def _keep(run: Path, state: State, step: int, spent: float) -> None:
+    """Writes a checkpoint if all weights are finite."""
+    host = tf.nest.map_structure(lambda value: value.numpy(), state)
+    values = [value for part in host.values() for value in part.values()]
+    checkpoint.require_finite(run, step, ADVICE, *values)
+    checkpoint.save(run, host, step, spent)
+
+
+def _constants(arrays: Arrays) -> networks.Params:
+    return {name: tf.constant(value) for name, value in arrays.items()}
 
 
 def _stepping(config: Config, names: list[str]) -> Callable[..., tuple[State, tf.Tensor]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -32,6 +31,7 @@ from codec_cli.training.step import State, init_state, train_step
 from codec_cli.training.stopping import Stop
 
 LOG = pictures.VALIDATION_LOG
+ADVICE = "Lower optimizer.learning_rate or set run.precision=float32, then --resume"
 # Steps between looks at the metrics: reading them waits for the device.
 LOOK_STEPS = 10
 
@@ -146,10 +146,8 @@ def train(
         config, revalued = _resumed_config(run, overrides)
         if "m" not in arrays:
             arrays = init_state(arrays["ema"])
-    elif (run / checkpoint.FILE).exists():
-        raise TrainingError(
-            f"{run}: holds a run already; continue it with --resume or choose another directory"
-        )
+    else:
+        checkpoint.require_none(run)
     run.mkdir(parents=True, exist_ok=True)
     patches = data.load_patches(config, cache_dir or run / "cache", quiet)
     labels = None if config.labels is None else inputs.labels(config, len(patches))
@@ -198,7 +196,7 @@ def train(
         values = [value for part in host.values() for value in part.values()]
         if metrics is not None:
             values += [metrics["total"].numpy(), metrics["grad_norm"].numpy()]
-        _require_finite(run, step, *values)
+        checkpoint.require_finite(run, step, ADVICE, *values)
         checkpoint.save(run, host, step, spent)
 
     told: set[str] = set()
@@ -226,7 +224,9 @@ def train(
             step += 1
             bar.update(1)
             if step % LOOK_STEPS == 0:
-                _require_finite(run, step, metrics["total"].numpy(), metrics["grad_norm"].numpy())
+                checkpoint.require_finite(
+                    run, step, ADVICE, metrics["total"].numpy(), metrics["grad_norm"].numpy()
+                )
                 _show(config, run, bar, metrics, step)
             if step % config.run.validate_steps == 0:
                 result = report()
@@ -238,8 +238,7 @@ def train(
         if result.get("step") != step:
             result = report()
     writer.close()
-    if stop.asked:
-        raise TrainingError(f"{run}: stopped at step {step} with a checkpoint; continue with --resume")
+    stop.report(run, step)
     return result
 
 
@@ -252,14 +251,6 @@ def _resumed_config(run: Path, overrides: tuple[str, ...]) -> tuple[Config, bool
             f"{run}: a run keeps its transforms, entropy model and number of levels when resumed"
         )
     return config, config.levels != before.levels
-
-
-def _require_finite(run: Path, step: int, *values: npt.NDArray[np.float32]) -> None:
-    if not all(np.isfinite(value).all() for value in values):
-        raise TrainingError(
-            f"{run}: the loss is not finite at step {step}; the last good checkpoint is kept. "
-            "Lower optimizer.learning_rate or set run.precision=float32, then --resume"
-        )
 
 
 def _show(config: Config, run: Path, bar: tqdm, metrics: dict[str, tf.Tensor], step: int) -> None:
@@ -289,8 +280,7 @@ def _report(
 ) -> dict[str, Any]:
     """Validates the averaged weights; writes the log line, the scalars and a picture."""
     result = {"step": step, "seconds": round(spent, 1), **validate(config, state["ema"], crops)}
-    with (run / LOG).open("a") as stream:
-        stream.write(json.dumps(result) + "\n")
+    pictures.append(run / LOG, result)
     tf.summary.scalar("validation/loss", result["loss"], step)
     for level, (bpp, psnr) in enumerate(zip(result["bpp"], result["psnr"], strict=True)):
         tf.summary.scalar(f"validation/bpp/{level}", bpp, step)

@@ -43,8 +43,18 @@ def log_step(run: Path, entry: Mapping[str, Any]) -> None:
         entry: ``step``, ``loss``, ``grad_norm``, ``bpp`` and ``psnr`` per level, and the losses of a
             discriminator.
     """
-    with (run / TRAIN_LOG).open("a") as stream:
-        stream.write(json.dumps(entry) + "\n")
+    append(run / TRAIN_LOG, entry)
+
+
+def append(path: Path, entry: Mapping[str, Any]) -> None:
+    """Appends a line of JSON to a log; after a line that a kill has cut off, on a line of its own."""
+    with path.open("a+b") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            cut = stream.read(1) != b"\n"
+        else:
+            cut = False
+        stream.write(b"\n" * cut + json.dumps(entry).encode() + b"\n")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+from codec_cli.errors import TrainingError
 
 
 class Stop:
@@ -30,3 +33,8 @@ class Stop:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
+
+    def report(self, run: Path, step: int) -> None:
+        """Raises :class:`TrainingError` that says how to go on, if it came; a checkpoint was written."""
+        if self.asked:
+            raise TrainingError(f"{run}: stopped at step {step} with a checkpoint; continue with --resume")
