@@ -216,7 +216,7 @@ def resume(
     config = checkpoint.load_run_config(run)
     state, step, spent = checkpoint.load(run)
     first = next(iter(pictures.read_log(run / LOG)), {})
-    if first.get("step") != 0 or "m" not in state:
+    if not {"minutes", "batch", "rows"} <= first.keys() or "m" not in state:
         raise TrainingError(
             f"{run}: no run that `codec finish` can resume ({LOG} does not begin with its start); "
             "finish it into a new directory"
