@@ -181,7 +181,7 @@ def test_any_symbols_come_out_the_same(name, shape, what):
 @pytest.mark.parametrize("file", GOLDEN_FILES)
 def test_golden_files_give_their_symbols(file):
     facts = json.loads((GOLDEN / "golden.json").read_text())[file]
-    tiles = other.decode((GOLDEN / f"{file}.bin").read_bytes(), MODELS / facts["model"])
+    tiles = other.decode((GOLDEN / f"{file}.bin").read_bytes(), info_of(facts["model"]).path)
     assert checksum([tile.astype(np.int16) for tile in tiles]) == facts["symbols"]
 
 
