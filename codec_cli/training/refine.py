@@ -19,10 +19,10 @@ from codec_cli.training import context, levels, networks, prior
 from codec_cli.training.config import Config
 from codec_cli.training.networks import Params
 
-# Step size, in symbols, and temperature of the relaxed choice: both fall geometrically. With larger steps the
-# noise of the first temperatures undoes what the analysis knew (docs/TRAINING.md).
-FIRST_RATE, LAST_RATE = 0.01, 0.002
-FIRST_TEMPERATURE, LAST_TEMPERATURE = 0.5, 0.02
+# Step size, in symbols, and temperature of the relaxed choice: both fall geometrically. A choice that is
+# firm too early stays as it is (docs/TRAINING.md).
+FIRST_RATE, LAST_RATE = 0.015, 0.001
+FIRST_TEMPERATURE, LAST_TEMPERATURE = 1.0, 0.1
 EDGE = 1e-4
 
 
