@@ -26,6 +26,7 @@ except ImportError:  # Windows, where no one can remove a file that another proc
 __all__ = [
     "TEMPORARY_SUFFIX",
     "atomic_path",
+    "ends_mid_line",
     "make_folder",
     "read_bytes",
     "read_stdin",
@@ -188,6 +189,15 @@ def sweep(folder: Path) -> None:
             if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     _remove_abandoned(Path(entry.path))
+
+
+def ends_mid_line(path: Path) -> bool:
+    """Whether a file has a last line that was cut off, by a kill or a crash."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def read_stdin(limit: int) -> bytes:

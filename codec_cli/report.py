@@ -15,6 +15,7 @@ from typing import IO, Any
 import click
 
 from codec_cli.errors import CodecError, OutputError
+from codec_cli.files import ends_mid_line
 
 __all__ = [
     "Manifest",
@@ -127,11 +128,8 @@ class Manifest:
                     raise OutputError(f"{path}: exists, and is no manifest; use --force to overwrite")
                 append = False
             self._file: IO[bytes] = path.open("ab" if append else "wb")
-            if append and path.is_file() and path.stat().st_size:
-                with path.open("rb") as before:
-                    before.seek(-1, os.SEEK_END)
-                    if before.read() != b"\n":  # Cut off by a crash. What is there is never removed.
-                        self._file.write(b"\n")
+            if append and path.is_file() and ends_mid_line(path):  # What is there is never removed.
+                self._file.write(b"\n")
 
     def add(self, outcome: Outcome) -> None:
         """Writes a line; raises as the constructor."""

@@ -64,6 +64,20 @@ def require_finite(
         )
 
 
+def keep(
+    run: Path,
+    state: dict[str, Arrays],
+    step: int,
+    seconds: float,
+    advice: str,
+    *more: npt.NDArray[np.float32],
+) -> None:
+    """:func:`save` of a state whose values, and some more, are finite; see :func:`require_finite`."""
+    values = [value for part in state.values() for value in part.values()]
+    require_finite(run, step, advice, *values, *more)
+    save(run, state, step, seconds)
+
+
 def load(run: Path) -> tuple[dict[str, Arrays], int, float]:
     """Reads what :func:`save` wrote: (state, step, seconds). Raises :class:`TrainingError`."""
     arrays = read_arrays(run / FILE, "no readable checkpoint")

@@ -189,7 +189,7 @@ def finish(
     if groups is not None:
         wide, start = regroup(wide, start, groups, patches)
     state = sensitivity.fit(wide, init_state(start), patches)
-    before = measure(wide, _constants(state["ema"]), data.validation_crops(wide))
+    before = measure(wide, tf.nest.map_structure(tf.constant, state["ema"]), data.validation_crops(wide))
     pictures.append(run / LOG, {"step": 0, "seconds": 0, "minutes": minutes, "batch": batch, "rows": before})
     checkpoint.save_run_config(run, wide)
     checkpoint.save(run, state, 0, 0.0)
@@ -279,24 +279,17 @@ def _learn(
             spent = over + time.monotonic() - begun
             if time.monotonic() - saved > 60 * config.run.checkpoint_minutes:
                 saved = time.monotonic()
-                _keep(run, state, step, spent)
-        _keep(run, state, step, spent)
+                checkpoint.keep(run, _host(state), step, spent, ADVICE)
+        checkpoint.keep(run, _host(state), step, spent, ADVICE)
     stop.report(run, step)
     rows = measure(config, state["ema"], data.validation_crops(config))
     pictures.append(run / LOG, {"step": step, "seconds": round(spent, 1), "rows": rows})
     return rows
 
 
-def _keep(run: Path, state: State, step: int, spent: float) -> None:
-    """Writes a checkpoint if all weights are finite."""
-    host = tf.nest.map_structure(lambda value: value.numpy(), state)
-    values = [value for part in host.values() for value in part.values()]
-    checkpoint.require_finite(run, step, ADVICE, *values)
-    checkpoint.save(run, host, step, spent)
-
-
-def _constants(arrays: Arrays) -> networks.Params:
-    return {name: tf.constant(value) for name, value in arrays.items()}
+def _host(state: State) -> dict[str, Arrays]:
+    arrays: dict[str, Arrays] = tf.nest.map_structure(lambda value: value.numpy(), state)
+    return arrays
 
 
 def _stepping(config: Config, names: list[str]) -> Callable[..., tuple[State, tf.Tensor]]:

@@ -193,11 +193,10 @@ def train(
 
     def keep() -> None:
         host = tf.nest.map_structure(lambda value: value.numpy(), state)
-        values = [value for part in host.values() for value in part.values()]
+        last: list[npt.NDArray[np.float32]] = []
         if metrics is not None:
-            values += [metrics["total"].numpy(), metrics["grad_norm"].numpy()]
-        checkpoint.require_finite(run, step, ADVICE, *values)
-        checkpoint.save(run, host, step, spent)
+            last = [metrics["total"].numpy(), metrics["grad_norm"].numpy()]
+        checkpoint.keep(run, host, step, spent, ADVICE, *last)
 
     told: set[str] = set()
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codec_cli.files import write_atomic
+from codec_cli.files import ends_mid_line, write_atomic
 from codec_cli.training.config import Config, Layer, Listed, Transforms
 from codec_cli.training.shapes import Shape, after, output_shape
 
@@ -48,13 +48,10 @@ def log_step(run: Path, entry: Mapping[str, Any]) -> None:
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
     """Appends a line of JSON to a log; after a line that a kill has cut off, on a line of its own."""
-    with path.open("a+b") as stream:
-        if stream.tell():
-            stream.seek(-1, os.SEEK_END)
-            cut = stream.read(1) != b"\n"
-        else:
-            cut = False
-        stream.write(b"\n" * cut + json.dumps(entry).encode() + b"\n")
+    with path.open("ab") as stream:
+        if ends_mid_line(path):
+            stream.write(b"\n")
+        stream.write(json.dumps(entry).encode() + b"\n")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
