@@ -208,22 +208,40 @@ class TestBaseline:
         generous = ("--max-bd-rate", "1000", "--max-size-increase", "1000%", "--max-psnr-drop", "50")
         assert check(*generous).exit_code == 0
 
-    def test_other_images_are_refused(self, check, photos, write_photo):
+    def test_other_images_are_refused(self, check, photos, write_photo, count):
         write_photo(photos / "c.png", 180, 180)
+        count.clear()
         result = check()
         assert result.exit_code == 1
         assert "the baseline is of other images: c.png is new" in error_line(result)
+        assert count == []
 
-    def test_other_models_are_refused(self, check, models):
+    def test_other_pixels_are_refused(self, check, photos, write_photo):
+        name = sorted(photos.iterdir())[0]
+        write_photo(name, 190, 190)
+        result = check()
+        assert result.exit_code == 1
+        assert f"the baseline is of other images: {name.name} has other pixels" in error_line(result)
+
+    def test_other_models_are_refused(self, check, models, count):
         copy_model(models / "tiny-factorized-1", "tiny-factorized-1")
+        count.clear()
         result = check(model=("--model", "tiny-factorized"))
         assert result.exit_code == 1
-        assert "the baseline is of codec:tiny-1, which this run did not measure" in error_line(result)
+        assert "the baseline is of codec:tiny-1, which this run does not measure" in error_line(result)
+        assert count == []
 
-    def test_other_qualities_are_refused(self, check):
+    def test_other_qualities_are_refused(self, check, count):
+        count.clear()
         result = check(qualities=("-q", "1,50"))
         assert result.exit_code == 1
         assert "codec:tiny-1 at 40, codec:tiny-1 at 100" in error_line(result)
+        assert count == []
+
+    def test_without_qualities_the_baselines_are_measured(self, check):
+        result = check(qualities=())
+        assert result.exit_code == 0
+        assert result.stderr == "baseline: 8 comparisons, none worse than allowed\n"
 
     def test_what_is_no_baseline_is_refused_before_the_work(self, run, photos, tmp_path, count):
         (tmp_path / "x.json").write_text("{}")

@@ -183,13 +183,25 @@ class Run:
         }
 
 
-def subject(info: ModelInfo, qualities: list[int] | str | None) -> Subject:
-    """A model at the qualities asked for: numbers, ``all``, or None for :data:`SPREAD` of them."""
+def subject(
+    info: ModelInfo, qualities: list[int] | str | None, stored: Mapping[str, Any] | None = None
+) -> Subject:
+    """A model at some qualities.
+
+    Args:
+        info: The model.
+        qualities: Numbers, ``all``, or None for those of the baseline, or else :data:`SPREAD` of them.
+        stored: A baseline to compare with.
+    """
+    from codec_cli.evaluation.baseline import settings_of
     from codec_cli.evaluation.runner import Subject, usable_qualities
 
     if isinstance(qualities, list):
         return Subject.ours(info, qualities)
-    return Subject.ours(info, usable_qualities(info, None if qualities == "all" else SPREAD))
+    found = Subject.ours(info, usable_qualities(info, None if qualities == "all" else SPREAD))
+    if qualities is None and stored and (known := settings_of(stored, found.name)):
+        return Subject.ours(info, known)
+    return found
 
 
 def rivals(against: str) -> list[Subject]:

@@ -58,7 +58,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--qualities",
     metavar="N,N,...",
     callback=_qualities,
-    show_default=f"{_eval.SPREAD} spread over the model's levels",
+    show_default=f"the baseline's, or {_eval.SPREAD} spread over the model's levels",
     help="Qualities to measure at, 1 to 100, or `all` for one per usable level.",
 )
 @click.option(
@@ -235,9 +235,11 @@ def command(
     series = _eval.published_series(published)
     quality.Measure(lpips_weights).prepare()
     zoo = Zoo(models_dir)
-    ours = [_eval.subject(zoo.info(name), qualities) for name in dict.fromkeys(models)]
+    ours = [_eval.subject(zoo.info(name), qualities, stored) for name in dict.fromkeys(models)]
     rivals = _eval.rivals(against)
     images = _eval.find_images(paths, include, exclude)
+    if stored:
+        baselines.require_same(stored, map(str, images), {model.name: model.settings for model in ours})
     if jobs > 1 and threads is None:
         threads = 1
     evaluator = runner.Evaluator(

@@ -2,14 +2,15 @@
 
 A baseline is a small JSON file of one evaluation of our models: which images (names and digests of their
 pixels), which models, and bytes, PSNR and MS-SSIM of every image at every setting. Seconds are not in it:
-it says what the codec does, not how fast a machine was. :func:`compare` refuses to compare different things.
+it says what the codec does, not how fast a machine was. :func:`require_same` and :func:`compare` refuse to
+compare different things.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,7 +19,18 @@ from codec_cli.errors import CodecError
 from codec_cli.evaluation import bdrate
 from codec_cli.evaluation.figures import Point, rounded
 
-__all__ = ["FIELDS", "SCHEMA", "Check", "Limits", "compare", "load", "make", "table"]
+__all__ = [
+    "FIELDS",
+    "SCHEMA",
+    "Check",
+    "Limits",
+    "compare",
+    "load",
+    "make",
+    "require_same",
+    "settings_of",
+    "table",
+]
 
 SCHEMA = 1
 """Version of the file's layout."""
@@ -136,12 +148,35 @@ def _is_baseline(tree: Any) -> bool:  # noqa: ANN401 - whatever JSON holds
             and row.get("image") in images
             and row.get("codec") in models
             and isinstance(row.get("setting"), int)
+            and 1 <= row["setting"] <= 100
             and isinstance(row.get("bytes"), int)
             and row["bytes"] > 0
             and all(isinstance(row.get(field, ""), int | float | None) for field in FIELDS)
             for row in results
         )
     )
+
+
+def settings_of(baseline: Mapping[str, Any], codec: str) -> list[int]:
+    """What a baseline measured a model at, ascending; empty for other models."""
+    return sorted({setting for name, setting in _rows(baseline) if name == codec})
+
+
+def require_same(
+    baseline: Mapping[str, Any], paths: Iterable[str], measured: Mapping[str, Collection[int]]
+) -> None:
+    """Refuses before the work what :func:`compare` would refuse after it; pixels are not known yet.
+
+    Args:
+        baseline: From :func:`load`.
+        paths: Of the images to measure.
+        measured: What each model will be measured at, by the name of its subject.
+
+    Raises:
+        CodecError: The baseline is of other images, models or settings: says which.
+    """
+    _require_same_images(baseline["images"], dict.fromkeys(_names(paths).values()))
+    _require_settings(baseline, measured)
 
 
 def compare(baseline: Mapping[str, Any], current: Mapping[str, Any], limits: Limits) -> list[Check]:
@@ -159,19 +194,8 @@ def compare(baseline: Mapping[str, Any], current: Mapping[str, Any], limits: Lim
         CodecError: The baseline is of other images, models or settings: says which.
     """
     _require_same_images(baseline["images"], current["images"])
-    missing = sorted(baseline["models"].keys() - current["models"].keys())
-    if missing:
-        raise CodecError(
-            f"the baseline is of {', '.join(missing)}, which this run did not measure "
-            f"(it measured {', '.join(sorted(current['models']))})"
-        )
     before, after = _rows(baseline), _rows(current)
-    absent = sorted(before.keys() - after.keys())
-    if absent:
-        listed = ", ".join(f"{codec} at {setting}" for codec, setting in absent)
-        raise CodecError(
-            f"the baseline has settings that this run did not measure: {listed}; see --qualities"
-        )
+    _require_settings(baseline, {codec: settings_of(current, codec) for codec in current["models"]})
     checks: list[Check] = []
     for codec in baseline["models"]:
         settings = sorted(setting for name, setting in before if name == codec)
@@ -210,10 +234,26 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _require_same_images(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+def _require_settings(baseline: Mapping[str, Any], measured: Mapping[str, Collection[int]]) -> None:
+    missing = sorted(baseline["models"].keys() - measured.keys())
+    if missing:
+        raise CodecError(
+            f"the baseline is of {', '.join(missing)}, which this run does not measure "
+            f"(it measures {', '.join(sorted(measured))})"
+        )
+    absent = sorted(place for place in _rows(baseline) if place[1] not in measured[place[0]])
+    if absent:
+        listed = ", ".join(f"{codec} at {setting}" for codec, setting in absent)
+        raise CodecError(
+            f"the baseline has settings that this run does not measure: {listed}; see --qualities"
+        )
+
+
+def _require_same_images(before: Mapping[str, str], after: Mapping[str, str | None]) -> None:
+    """Refuses other images; a digest of None is not known yet."""
     problems = [f"{name} is missing" for name in sorted(before.keys() - after.keys())]
     problems += [f"{name} is new" for name in sorted(after.keys() - before.keys())]
-    common = sorted(before.keys() & after.keys())
+    common = sorted(name for name in before.keys() & after.keys() if after[name] is not None)
     problems += [f"{name} has other pixels" for name in common if before[name] != after[name]]
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
