@@ -13,7 +13,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from codec_cli.errors import CodecError, ImageError, LimitError, OutputError
@@ -200,8 +200,14 @@ def ends_mid_line(path: Path) -> bool:
         return file.read() != b"\n"
 
 
-def read_stdin(limit: int) -> bytes:
-    """All of standard input.
+def read_stdin(limit: int, head: int = 0, peek: Callable[[bytes], object] = bool) -> bytes:
+    """All of standard input, which may have no end.
+
+    Args:
+        limit: The most bytes to accept.
+        head: How many bytes ``peek`` wants to see.
+        peek: Called with the beginning before the rest is read: raises what is to be raised for what is
+            not wanted.
 
     Raises:
         CodecError: There is none.
@@ -209,7 +215,9 @@ def read_stdin(limit: int) -> bytes:
     """
     if sys.stdin is None:
         raise CodecError("-: there is no standard input")
-    data = sys.stdin.buffer.read(limit + 1)
+    data = sys.stdin.buffer.read(head)
+    peek(data)
+    data += sys.stdin.buffer.read(limit + 1 - len(data))
     if len(data) > limit:
         raise LimitError(f"-: larger than the limit of {limit} bytes")
     return data

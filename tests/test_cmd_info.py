@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -142,6 +144,15 @@ def test_stdin_without_end(run, compressed, monkeypatch):
     endless = Endless(b"")
     assert run("info", "-", input=endless).exit_code == 4
     assert endless.given < 100
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no sh")
+@pytest.mark.parametrize("verb", ["info", "verify"])
+def test_stdin_that_is_closed(verb):
+    script = f'exec "{sys.executable}" -m codec_cli {verb} - <&-'
+    result = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert error_line(result) == "codec: -: there is no standard input"
 
 
 @needs_pipes

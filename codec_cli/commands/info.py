@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +69,18 @@ def _inspect(zoo: Zoo, name: str) -> tuple[dict[str, Any], int]:
     from codec_cli.bitstream import archive, container
     from codec_cli.commands._plan import STREAM
     from codec_cli.commands._verbs import read_compressed, size_limit
-    from codec_cli.errors import FormatError, ModelError
+    from codec_cli.errors import FormatError, LimitError, ModelError
+    from codec_cli.files import read_stdin
 
     def peek(start: bytes) -> tuple[container.Header, int | None]:
         return archive.peek(start) if archive.is_archive(start) else (container.peek(start), None)
 
     limit = size_limit(options.DEFAULT_MAX_PIXELS)
     if name == STREAM:
-        data = _read_stream(limit, peek)
+        try:
+            data = read_stdin(limit, archive.HEADER_MAX_SIZE, peek)
+        except LimitError as failure:
+            raise LimitError(f"{failure}; name the file instead") from failure
     else:
         # What is on a disk has an end.
         data = read_compressed(Path(name), None if Path(name).is_file() else limit, peek)
@@ -126,28 +128,6 @@ def _inspect(zoo: Zoo, name: str) -> tuple[dict[str, Any], int]:
     if count is not None:
         facts |= {"images": count, "bytes_per_image": round(len(data) / count, 4), "names": names}
     return facts, code
-
-
-def _read_stream(limit: int, peek: Callable[[bytes], object]) -> bytes:
-    """All of standard input, which may have no end.
-
-    Args:
-        limit: The most bytes to accept.
-        peek: Raises FormatError for beginnings that are none of ours.
-
-    Raises:
-        FormatError: It is none of ours; little of it was read.
-        LimitError: There are more than ``limit`` bytes.
-    """
-    from codec_cli.bitstream.archive import HEADER_MAX_SIZE
-    from codec_cli.errors import LimitError
-
-    data = sys.stdin.buffer.read(HEADER_MAX_SIZE)
-    peek(data)
-    data += sys.stdin.buffer.read(limit + 1 - len(data))
-    if len(data) > limit:
-        raise LimitError(f"larger than the limit of {limit} bytes; name the file instead")
-    return data
 
 
 def _text(facts: dict[str, Any]) -> str:
