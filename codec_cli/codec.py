@@ -43,7 +43,7 @@ DEFAULT_EFFORT = 5
 # photographs, is far below.
 EFFORT_STRENGTH = {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.2, 5: 0.2, 6: 0.2, 7: 0.0, 8: 0.0, 9: 0.0}
 # Gradient steps on the latents of every tile, by effort.
-EFFORT_STEPS = {7: 100, 8: 300, 9: 600}
+EFFORT_STEPS = {7: 150, 8: 400, 9: 1000}
 
 
 class Codec:

@@ -43,6 +43,31 @@ def test_refinement_lowers_the_loss(name, level, pixels):
     assert loss(refined) < loss(plain)
 
 
+@pytest.mark.parametrize(("flags", "precision"), [("avx2 avx512_bf16", "bfloat16"), ("avx2", "float32")])
+def test_bfloat16_only_where_the_processor_knows_it(flags, precision, pixels, monkeypatch, tmp_path):
+    """Elsewhere TensorFlow emulates it, slower than float32."""
+    import tensorflow as tf
+
+    from codec_cli.training import networks
+
+    (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags: fpu {flags} ibs\n")
+    found = networks.native_bfloat16(tmp_path / "cpuinfo")
+    assert not networks.native_bfloat16(tmp_path / "missing")
+    monkeypatch.setattr(networks, "native_bfloat16", lambda: found)
+    seen = set()
+    synthesis = networks.synthesis
+
+    def watched(*arguments):
+        seen.add(arguments[-1])
+        return synthesis(*arguments)
+
+    monkeypatch.setattr(networks, "synthesis", watched)
+    codec = Codec("tiny", models_dir=MODELS)
+    assert codec.info.facts["config"]["run"].get("precision", "bfloat16") == "bfloat16"
+    list(codec.refined(pixels, codec.latents(pixels), 3, 1))
+    assert seen == {tf.dtypes.as_dtype(precision)}
+
+
 def test_graphs_are_built_once(pixels, monkeypatch):
     """TensorFlow keeps every graph: a directory of images would take ever more memory."""
     monkeypatch.setitem(EFFORT_STEPS, 7, 1)

@@ -7,6 +7,8 @@ configuration's choice: :mod:`codec_cli.training.stages` or :mod:`codec_cli.trai
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
 
@@ -21,6 +23,7 @@ __all__ = [
     "halo",
     "init_transforms",
     "macs_per_pixel",
+    "native_bfloat16",
     "precision",
     "synthesis",
 ]
@@ -32,6 +35,18 @@ macs_per_pixel = stages.macs_per_pixel
 def precision(config: Config) -> tf.DType:
     """What convolutions are computed in during training."""
     return tf.bfloat16 if config.run.precision == "bfloat16" else tf.float32
+
+
+def native_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies bfloat16 itself: where TensorFlow emulates it, float32 is faster.
+
+    Args:
+        cpuinfo: Where Linux lists what the processor knows; other systems have none, and the answer is no.
+    """
+    try:
+        return "avx512_bf16" in cpuinfo.read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def analysis(
