@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +54,9 @@ class Codec:
         models_dir: Searched before the installed models.
         threads: Processor threads; all by default.
 
+    Attributes:
+        advance: Called after gradient steps of efforts 7 to 9, with their number, for a progress bar.
+
     Raises:
         ModelError: The model is missing or damaged.
     """
@@ -68,6 +71,8 @@ class Codec:
         self._zoo = Zoo(models_dir)
         self._model = model
         self._threads = threads or available_threads()
+        self._limited = threads is not None
+        self.advance: Callable[[int], object] = bool
         self._loaded: dict[bytes, Loaded] = {}
         self._by_mark: dict[bytes, ModelInfo] = {}
         if isinstance(model, ModelInfo):
@@ -210,9 +215,16 @@ class Codec:
         from codec_cli.training import require
 
         require()
-        from codec_cli.training.refine import Refiner
+        from codec_cli.training.refine import Refiner, limit_threads
 
+        if self._limited:
+            limit_threads(self._threads)
         return Refiner(self.info)
+
+    def gradient_steps(self, height: int, width: int, effort: int) -> int:
+        """How many gradient steps encoding an image of so many pixels takes; 0 below effort 7."""
+        grid = Grid.of(height, width, self.info.stride)
+        return grid.rows * grid.columns * EFFORT_STEPS.get(effort, 0)
 
     def refined(
         self, pixels: Pixels | Source, latents: Iterable[Latents], level: int, steps: int
@@ -229,7 +241,7 @@ class Codec:
         # A tile's latents come first, so a source of rows holds its pixels by then.
         for latent, tile in zip(latents, grid.tiles(), strict=True):
             shown = source.cut(*(edge * stride for edge in tile))
-            yield refiner(to_channels(shown, self.info.channels), latent, level, steps)
+            yield refiner(to_channels(shown, self.info.channels), latent, level, steps, self.advance)
 
     def pack(
         self,

@@ -307,13 +307,18 @@ _bars: list[Any] = []  # The progress bar on the terminal, if there is one.
 
 
 @contextlib.contextmanager
-def progress(total: int, unit: str, wanted: bool) -> Iterator[Any]:
+def progress(total: int | None, unit: str, wanted: bool) -> Iterator[Any]:
     """Shows a progress bar on standard error, if that is a terminal and there are several things to do.
+
+    Args:
+        total: How many; None if that is not known.
+        unit: What they are.
+        wanted: Whether to show anything.
 
     Yields:
         A function that takes the number of things done since the last call.
     """
-    if not wanted or total < 2 or not sys.stderr.isatty():
+    if not wanted or (total is not None and total < 2) or not sys.stderr.isatty():
         yield lambda _: None
         return
     from tqdm import tqdm

@@ -286,12 +286,11 @@ def test_jobs(run, write_photo, tmp_path, models_dir):
     assert (tmp_path / "out" / "3.bin").read_bytes() == alone.read_bytes()
 
 
-def test_progress_bar_on_a_terminal_only(environment, write_photo, tmp_path):
+def on_terminal(command):
+    """Runs a command whose standard error is a terminal: what it shows there, and its standard output."""
     fcntl, pty, termios = (
         pytest.importorskip(name, reason="no pseudo-terminals") for name in ("fcntl", "pty", "termios")
     )
-    sources = [write_photo(tmp_path / f"{index}.png", 16, 16) for index in range(3)]
-    command = [sys.executable, "-m", "codec_cli", "compress", *map(str, sources), "--force", *TINY]
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # A bar needs room.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave)
@@ -303,10 +302,33 @@ def test_progress_bar_on_a_terminal_only(environment, write_photo, tmp_path):
     os.close(master)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 0
+    return shown, output
+
+
+def test_progress_bar_on_a_terminal_only(environment, write_photo, tmp_path):
+    sources = [write_photo(tmp_path / f"{index}.png", 16, 16) for index in range(3)]
+    command = [sys.executable, "-m", "codec_cli", "compress", *map(str, sources), "--force", *TINY]
+    shown, output = on_terminal(command)
     assert b"0/3" in shown
     assert len(LINE.findall(output)) == 3
     piped = subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert b"0/3" not in piped.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "bar"),
+    [
+        pytest.param((), b" 0/150 ", id="quality"),
+        pytest.param(("--target-size", "99%"), b"0 gradient steps", id="target", marks=pytest.mark.slow),
+        pytest.param(("--quiet",), None, id="quiet", marks=pytest.mark.slow),
+    ],
+)
+def test_refinement_shows_its_steps(environment, write_photo, tmp_path, options, bar):
+    pytest.importorskip("tensorflow", reason="refinement needs the train extra")
+    source = write_photo(tmp_path / "photo.png", 16, 16)
+    command = [sys.executable, "-m", "codec_cli", "compress", str(source), "--effort", "7", *options, *TINY]
+    shown, _ = on_terminal(command)
+    assert bar in shown if bar else shown == b""
 
 
 # What goes wrong

@@ -95,6 +95,7 @@ class Compress(Verb):
         check: Decode what was made, before it is written, and compare it with the source.
         max_pixels: The largest image to accept.
         verbose: Describe each file.
+        shows: Show how refinement, which takes minutes, is going on.
     """
 
     model: ModelInfo
@@ -107,6 +108,7 @@ class Compress(Verb):
     check: bool
     max_pixels: int
     verbose: bool
+    shows: bool
     _codec: Codec | None = field(default=None, init=False, repr=False)
 
     compresses = True
@@ -125,13 +127,14 @@ class Compress(Verb):
             self._codec = Codec(self.model, models_dir=self.models_dir, threads=self.threads)
         picture = self._picture(source, name)
         (height, width), quality = _shape(picture)[:2], None
-        if self.wish is None:
-            data = self._codec.encode_picture(picture, self.quality, effort=self.effort)
-        else:
-            from codec_cli.target import encode_to
+        with self._shown(self._codec, height, width):
+            if self.wish is None:
+                data = self._codec.encode_picture(picture, self.quality, effort=self.effort)
+            else:
+                from codec_cli.target import encode_to
 
-            data = encode_to(self._codec, picture, self.wish.target(size, height * width), self.effort)
-            quality = self.model.quality_of_level(container.peek(data).level)
+                data = encode_to(self._codec, picture, self.wish.target(size, height * width), self.effort)
+                quality = self.model.quality_of_level(container.peek(data).level)
         notes = (*picture.warnings, LARGER) if len(data) > size else picture.warnings
         by_rows = isinstance(picture, RowPicture)
         details = _describe(picture, data, height * width, by_rows) if self.verbose else ""
@@ -150,6 +153,17 @@ class Compress(Verb):
         done = self._checked(codec, picture, data, Converted(data, width, height, picture.warnings))
         losses = unkept(source, name, self.max_pixels, strip=not self.keep_metadata)
         return Proof((*done.warnings, *losses), done.psnr)
+
+    @contextlib.contextmanager
+    def _shown(self, codec: Codec, height: int, width: int) -> Iterator[None]:
+        """A progress bar of gradient steps, if there are any."""
+        from codec_cli.report import progress
+
+        steps = codec.gradient_steps(height, width, self.effort)
+        # How many refined files a target takes is not known before.
+        total = None if self.wish else steps
+        with progress(total, "gradient steps", self.shows and steps > 0) as codec.advance:
+            yield
 
     def _picture(self, source: Path | bytes, name: str) -> Picture | RowPicture:
         """The input, read by rows if it is large and that is possible."""

@@ -7,7 +7,9 @@ choice is firm. Rate and distortion are the training loss, for this one image. T
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,13 @@ from codec_cli.training.networks import Params
 FIRST_RATE, LAST_RATE = 0.015, 0.001
 FIRST_TEMPERATURE, LAST_TEMPERATURE = 1.0, 0.1
 EDGE = 1e-4
+
+
+def limit_threads(threads: int) -> None:
+    """Lets TensorFlow use so many processor threads, unless it runs already: then it keeps what it has."""
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 class Refiner:
@@ -51,7 +60,12 @@ class Refiner:
         self._steps: dict[int, tf.types.experimental.GenericFunction] = {}
 
     def __call__(
-        self, pixels: npt.NDArray[np.uint8], latents: npt.NDArray[np.float32], level: int, steps: int
+        self,
+        pixels: npt.NDArray[np.uint8],
+        latents: npt.NDArray[np.float32],
+        level: int,
+        steps: int,
+        advance: Callable[[int], object] = bool,
     ) -> npt.NDArray[np.float32]:
         """Refines the latents of one tile.
 
@@ -60,6 +74,7 @@ class Refiner:
             latents: float32 (rows, columns, latent_channels), without gain: where the search starts.
             level: Usable level.
             steps: Number of gradient steps.
+            advance: Called after each step, with 1.
 
         Returns:
             float32, the shape of ``latents``; times the level's gain, they are integers.
@@ -80,6 +95,7 @@ class Refiner:
             state = step_function(
                 *state, target, *(tf.constant(v, tf.float32) for v in (temperature, worth, rate, step + 1))
             )
+            advance(1)
         return np.asarray(np.rint(state[0].numpy()[0]) / gain, np.float32)
 
     def _step(self, level: int) -> tf.types.experimental.GenericFunction:
