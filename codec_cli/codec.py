@@ -46,6 +46,10 @@ EFFORT_STRENGTH = {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.2, 5: 0.2, 6: 0.2, 7: 0.0, 8: 0.
 EFFORT_STEPS = {7: 150, 8: 400, 9: 1000}
 
 
+def _unwatched(steps: int) -> None:
+    """Where no one looks at a progress bar."""
+
+
 class Codec:
     """Encodes images to bytes and decodes them.
 
@@ -72,7 +76,7 @@ class Codec:
         self._model = model
         self._threads = threads or available_threads()
         self._limited = threads is not None
-        self.advance: Callable[[int], object] = bool
+        self.advance: Callable[[int], object] = _unwatched
         self._loaded: dict[bytes, Loaded] = {}
         self._by_mark: dict[bytes, ModelInfo] = {}
         if isinstance(model, ModelInfo):

@@ -200,7 +200,7 @@ def ends_mid_line(path: Path) -> bool:
         return file.read() != b"\n"
 
 
-def read_stdin(limit: int, head: int = 0, peek: Callable[[bytes], object] = bool) -> bytes:
+def read_stdin(limit: int, head: int = 0, peek: Callable[[bytes], object] | None = None) -> bytes:
     """All of standard input, which may have no end.
 
     Args:
@@ -216,7 +216,8 @@ def read_stdin(limit: int, head: int = 0, peek: Callable[[bytes], object] = bool
     if sys.stdin is None:
         raise CodecError("-: there is no standard input")
     data = sys.stdin.buffer.read(head)
-    peek(data)
+    if peek:
+        peek(data)
     data += sys.stdin.buffer.read(limit + 1 - len(data))
     if len(data) > limit:
         raise LimitError(f"-: larger than the limit of {limit} bytes")

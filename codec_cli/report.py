@@ -318,7 +318,8 @@ def progress(total: int | None, unit: str, wanted: bool) -> Iterator[Any]:
     Yields:
         A function that takes the number of things done since the last call.
     """
-    if not wanted or (total is not None and total < 2) or not sys.stderr.isatty():
+    several = total is None or total > 1
+    if not (wanted and several and sys.stderr is not None and sys.stderr.isatty()):
         yield lambda _: None
         return
     from tqdm import tqdm

@@ -136,7 +136,7 @@ def test_more_settings_than_the_baseline_are_welcome():
     [
         (points(images=("a.png",)), "other images: b.png is missing"),
         (points(images=("a.png", "b.png", "c.png")), "other images: c.png is new"),
-        (points(codec="codec:mine"), "is of codec:photo-1, which this run did not measure"),
+        (points(codec="codec:mine"), "is of codec:photo-1, which this run does not measure"),
         (points(settings={10: (1000, 28.0)}), "codec:photo-1 at 50, codec:photo-1 at 90"),
     ],
 )
@@ -199,3 +199,47 @@ def test_what_is_no_baseline(tmp_path, text):
 def test_missing_file(tmp_path):
     with pytest.raises(CodecError, match="--write-baseline makes one"):
         baseline.load(tmp_path / "none.json")
+
+
+class TestBeforeTheWork:
+    """:func:`require_same` and :func:`require_distinct` refuse what would be refused after it."""
+
+    STORED = make(
+        points() + points(codec="codec:other", settings={20: (2000, 30.0)}),
+        {"folder/a.png": "x", "folder/b.png": "y"},
+        {NAME: "0a", "codec:other": "0b"},
+    )
+    MEASURED = {NAME: [10, 50, 90], "codec:other": [20], "codec:more": [1]}  # noqa: RUF012
+
+    def test_settings_of(self):
+        assert baseline.settings_of(self.STORED, NAME) == [10, 50, 90]
+        assert baseline.settings_of(self.STORED, "codec:other") == [20]
+        assert baseline.settings_of(self.STORED, "codec:more") == []
+
+    def test_the_same_passes(self):
+        baseline.require_same(self.STORED, ["elsewhere/b.png", "elsewhere/a.png"], self.MEASURED)
+
+    @pytest.mark.parametrize(
+        ("paths", "measured", "reason"),
+        [
+            (["a.png"], {}, "other images: b.png is missing"),
+            (["a.png", "b.png", "c.png"], {}, "other images: c.png is new"),
+            (["a.png", "x/a.png"], {}, "have the same name"),
+            (["a.png", "b.png"], {NAME: [10, 90]}, "at 50; see --qualities"),
+            (None, {"codec:other": [21]}, "codec:other at 20; see --qualities"),
+        ],
+    )
+    def test_what_differs_is_named(self, paths, measured, reason):
+        with pytest.raises(CodecError, match=reason):
+            baseline.require_same(self.STORED, paths, self.MEASURED | measured)
+
+    def test_a_model_that_is_not_measured(self):
+        with pytest.raises(
+            CodecError, match="the baseline is of codec:other, which this run does not measure"
+        ):
+            baseline.require_same(self.STORED, None, {NAME: [10, 50, 90]})
+
+    def test_images_of_one_name(self):
+        baseline.require_distinct(["a.png", "b.png"])
+        with pytest.raises(CodecError, match="have the same name"):
+            baseline.require_distinct(["x/a.png", "y/a.png"])

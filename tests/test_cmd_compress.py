@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -313,6 +314,16 @@ def test_progress_bar_on_a_terminal_only(environment, write_photo, tmp_path):
     assert len(LINE.findall(output)) == 3
     piped = subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert b"0/3" not in piped.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no sh")
+def test_standard_error_that_is_closed(environment, write_photo, tmp_path):
+    sources = [write_photo(tmp_path / f"{index}.png", 16, 16) for index in range(2)]
+    command = [sys.executable, "-m", "codec_cli", "compress", *map(str, sources), *TINY]
+    script = f"exec {shlex.join(command)} 2>&-"
+    result = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0
+    assert len(LINE.findall(result.stdout)) == 2
 
 
 @pytest.mark.parametrize(

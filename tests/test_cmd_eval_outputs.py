@@ -238,6 +238,25 @@ class TestBaseline:
         assert "codec:tiny-1 at 40, codec:tiny-1 at 100" in error_line(result)
         assert count == []
 
+    def test_a_path_that_does_not_exist_is_named(self, check, photos):
+        """Before differences of the images, which it would look like."""
+        result = check(folder=photos / "missing")
+        assert result.exit_code == 3
+        assert f"{photos / 'missing'}: cannot read: No such file or directory" in result.stderr
+        assert "other images" not in result.stderr
+
+    def test_images_of_one_name_give_no_baseline(self, run, photos, tmp_path, write_photo, count):
+        (photos / "more").mkdir()
+        write_photo(photos / "more" / "a.png", 180, 180)
+        result = run("eval", photos, "--write-baseline", tmp_path / "new.json", *TINY)
+        assert result.exit_code == 1
+        assert "have the same name" in error_line(result)
+        assert count == []
+
+    def test_all_qualities_include_the_baselines(self, check):
+        """Whose levels `all` may measure at other qualities."""
+        assert check(qualities=("-q", "all")).exit_code == 0
+
     def test_without_qualities_the_baselines_are_measured(self, check):
         result = check(qualities=())
         assert result.exit_code == 0

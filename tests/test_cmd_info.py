@@ -148,9 +148,9 @@ def test_stdin_without_end(run, compressed, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no sh")
 @pytest.mark.parametrize("verb", ["info", "verify"])
-def test_stdin_that_is_closed(verb):
+def test_stdin_that_is_closed(verb, environment):
     script = f'exec "{sys.executable}" -m codec_cli {verb} - <&-'
-    result = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    result = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 1
     assert error_line(result) == "codec: -: there is no standard input"
 

@@ -48,24 +48,52 @@ def test_bfloat16_only_where_the_processor_knows_it(flags, precision, pixels, mo
     """Elsewhere TensorFlow emulates it, slower than float32."""
     import tensorflow as tf
 
-    from codec_cli.training import networks
+    from codec_cli.training import context, networks
 
     (tmp_path / "cpuinfo").write_text(f"processor: 0\nflags: fpu {flags} ibs\n")
     found = networks.native_bfloat16(tmp_path / "cpuinfo")
     assert not networks.native_bfloat16(tmp_path / "missing")
     monkeypatch.setattr(networks, "native_bfloat16", lambda: found)
-    seen = set()
-    synthesis = networks.synthesis
+    seen = []
 
-    def watched(*arguments):
-        seen.add(arguments[-1])
-        return synthesis(*arguments)
+    def watch(module, name):
+        plain = getattr(module, name)
 
-    monkeypatch.setattr(networks, "synthesis", watched)
+        def watched(*arguments):
+            seen.append(arguments[-1])
+            return plain(*arguments)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(networks, "synthesis")
+    watch(context, "pass_bits")
     codec = Codec("tiny", models_dir=MODELS)
     assert codec.info.facts["config"]["run"].get("precision", "bfloat16") == "bfloat16"
     list(codec.refined(pixels, codec.latents(pixels), 3, 1))
-    assert seen == {tf.dtypes.as_dtype(precision)}
+    assert seen == [tf.dtypes.as_dtype(precision)] * 2
+
+
+@pytest.mark.parametrize("effort", [5, 7])
+def test_every_step_is_counted(effort, pixels, monkeypatch):
+    monkeypatch.setitem(EFFORT_STEPS, 7, 2)
+    codec, counts = Codec("tiny", models_dir=MODELS), []
+    codec.advance = counts.append
+    picture = Picture(np.tile(pixels, (1, 12, 1)))  # 1080 columns: two tiles.
+    codec.encode_picture(picture, level=1, effort=effort)
+    assert codec.gradient_steps(*picture.pixels.shape[:2], effort) == sum(counts) == (4 if effort == 7 else 0)
+
+
+def test_threads_limit_tensorflow():
+    script = (
+        "import pathlib\n"
+        "from codec_cli import Codec\n"
+        f"codec = Codec('tiny', models_dir=pathlib.Path({str(MODELS)!r}), threads=1)\n"
+        "codec._refiner\n"
+        "import tensorflow as tf\n"
+        "print(tf.config.threading.get_intra_op_parallelism_threads())\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout == "1\n"
 
 
 def test_graphs_are_built_once(pixels, monkeypatch):

@@ -190,18 +190,18 @@ def subject(
 
     Args:
         info: The model.
-        qualities: Numbers, ``all``, or None for those of the baseline, or else :data:`SPREAD` of them.
-        stored: A baseline to compare with.
+        qualities: Numbers; ``all``; or None for those of the baseline, or else :data:`SPREAD` of them.
+        stored: A baseline to compare with, whose qualities ``all`` includes.
     """
     from codec_cli.evaluation.baseline import settings_of
     from codec_cli.evaluation.runner import Subject, usable_qualities
 
     if isinstance(qualities, list):
         return Subject.ours(info, qualities)
-    found = Subject.ours(info, usable_qualities(info, None if qualities == "all" else SPREAD))
-    if qualities is None and stored and (known := settings_of(stored, found.name)):
-        return Subject.ours(info, known)
-    return found
+    known = settings_of(stored, Subject.ours(info, ()).name) if stored else []
+    if qualities == "all":
+        return Subject.ours(info, [*usable_qualities(info, None), *known])
+    return Subject.ours(info, known or usable_qualities(info, SPREAD))
 
 
 def rivals(against: str) -> list[Subject]:

@@ -156,13 +156,18 @@ class Compress(Verb):
 
     @contextlib.contextmanager
     def _shown(self, codec: Codec, height: int, width: int) -> Iterator[None]:
-        """A progress bar of gradient steps, if there are any."""
+        """A progress bar of gradient steps, if there are any; bars of several processes would mix."""
         from codec_cli.report import progress
 
-        steps = codec.gradient_steps(height, width, self.effort)
+        if not (steps := codec.gradient_steps(height, width, self.effort)):
+            yield
+            return
+        import multiprocessing
+
         # How many refined files a target takes is not known before.
         total = None if self.wish else steps
-        with progress(total, "gradient steps", self.shows and steps > 0) as codec.advance:
+        alone = multiprocessing.parent_process() is None
+        with progress(total, "gradient steps", self.shows and alone) as codec.advance:
             yield
 
     def _picture(self, source: Path | bytes, name: str) -> Picture | RowPicture:

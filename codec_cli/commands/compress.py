@@ -100,7 +100,7 @@ def command(
         check=verify,
         max_pixels=batch.max_pixels,
         verbose=batch.verbose,
-        shows=not batch.quiet and batch.jobs == 1,  # Bars of several processes would overwrite each other.
+        shows=not batch.quiet,
     )
     used = "a target" if wish is not None else f"quality {quality or info.default_quality}"
     ctx.exit(convert_all(verb, batch, f"model {info.name} from {info.path}, {used}"))

@@ -239,7 +239,10 @@ def command(
     rivals = _eval.rivals(against)
     images = _eval.find_images(paths, include, exclude)
     if stored:
-        baselines.require_same(stored, map(str, images), {model.name: model.settings for model in ours})
+        names = map(str, images) if all(image.exists() for image in images) else None
+        baselines.require_same(stored, names, {model.name: model.settings for model in ours})
+    if write_baseline:
+        baselines.require_distinct(map(str, images))
     if jobs > 1 and threads is None:
         threads = 1
     evaluator = runner.Evaluator(

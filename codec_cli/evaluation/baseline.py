@@ -27,6 +27,7 @@ __all__ = [
     "compare",
     "load",
     "make",
+    "require_distinct",
     "require_same",
     "settings_of",
     "table",
@@ -157,25 +158,35 @@ def _is_baseline(tree: Any) -> bool:  # noqa: ANN401 - whatever JSON holds
     )
 
 
+def require_distinct(paths: Iterable[str]) -> None:
+    """Refuses before the work images that :func:`make` could not tell apart.
+
+    Raises:
+        CodecError: Two images have the same file name.
+    """
+    _names(paths)
+
+
 def settings_of(baseline: Mapping[str, Any], codec: str) -> list[int]:
     """What a baseline measured a model at, ascending; empty for other models."""
     return sorted({setting for name, setting in _rows(baseline) if name == codec})
 
 
 def require_same(
-    baseline: Mapping[str, Any], paths: Iterable[str], measured: Mapping[str, Collection[int]]
+    baseline: Mapping[str, Any], paths: Iterable[str] | None, measured: Mapping[str, Collection[int]]
 ) -> None:
     """Refuses before the work what :func:`compare` would refuse after it; pixels are not known yet.
 
     Args:
         baseline: From :func:`load`.
-        paths: Of the images to measure.
+        paths: Of the images to measure; None if not all of them exist: then there will be no comparison.
         measured: What each model will be measured at, by the name of its subject.
 
     Raises:
         CodecError: The baseline is of other images, models or settings: says which.
     """
-    _require_same_images(baseline["images"], dict.fromkeys(_names(paths).values()))
+    if paths is not None:
+        _require_same_images(baseline["images"], dict.fromkeys(_names(paths).values()))
     _require_settings(baseline, measured)
 
 

@@ -38,7 +38,7 @@ def precision(config: Config) -> tf.DType:
 
 
 def native_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bfloat16 itself: where TensorFlow emulates it, float32 is faster.
+    """Whether this is an x86 processor with AVX512-BF16: elsewhere TensorFlow is faster in float32.
 
     Args:
         cpuinfo: Where Linux lists what the processor knows; other systems have none, and the answer is no.

@@ -32,7 +32,7 @@ def limit_threads(threads: int) -> None:
     """Lets TensorFlow use so many processor threads, unless it runs already: then it keeps what it has."""
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 class Refiner:
@@ -65,7 +65,7 @@ class Refiner:
         latents: npt.NDArray[np.float32],
         level: int,
         steps: int,
-        advance: Callable[[int], object] = bool,
+        advance: Callable[[int], object],
     ) -> npt.NDArray[np.float32]:
         """Refines the latents of one tile.
 
