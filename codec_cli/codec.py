@@ -171,6 +171,7 @@ class Codec:
         *,
         level: int | None = None,
         effort: int = DEFAULT_EFFORT,
+        weight: float = 1.0,
     ) -> bytes:
         """Compresses a picture with its alpha plane and metadata.
 
@@ -180,12 +181,14 @@ class Codec:
             level: A usable level of the model, instead of a quality.
             effort: 1 to 3 round plainly; 4 to 6 optimise each symbol's rate against its distortion; 7 to 9
                 refine the latents by gradient, which needs the ``train`` extra and minutes.
+            weight: Of the distortion in refinement, as a share of the level's own: below 1 for a smaller,
+                worse file.
 
         Returns:
             A whole compressed file.
         """
         level = self.level_of(quality) if level is None else level
-        return self.pack(picture, self._searched(_source(picture), level, effort), level, effort)
+        return self.pack(picture, self._searched(_source(picture), level, effort, weight), level, effort)
 
     def level_of(self, quality: int | None) -> int:
         """The model's level of a quality, 1 to 100 or None for the model's default."""
@@ -194,10 +197,10 @@ class Codec:
             raise ValueError("quality must be within 1..100")
         return self.info.level_of_quality(chosen)
 
-    def _searched(self, source: Source, level: int, effort: int) -> Iterator[Latents]:
+    def _searched(self, source: Source, level: int, effort: int, weight: float = 1.0) -> Iterator[Latents]:
         """Latents of every tile, refined for this level where the effort asks for it."""
         latents, steps = self.latents(source), EFFORT_STEPS.get(effort)
-        return latents if steps is None else self.refined(source, latents, level, steps)
+        return latents if steps is None else self.refined(source, latents, level, steps, weight)
 
     def segments(
         self, pixels: Pixels | Source, level: int, effort: int = DEFAULT_EFFORT
@@ -231,9 +234,24 @@ class Codec:
         return grid.rows * grid.columns * EFFORT_STEPS.get(effort, 0)
 
     def refined(
-        self, pixels: Pixels | Source, latents: Iterable[Latents], level: int, steps: int
+        self,
+        pixels: Pixels | Source,
+        latents: Iterable[Latents],
+        level: int,
+        steps: int,
+        weight: float = 1.0,
     ) -> Iterator[Latents]:
         """Latents refined for these pixels at this level (see :mod:`codec_cli.training.refine`).
+
+        Args:
+            pixels: uint8 (height, width, channels), 1 or 3 channels; or a source of such pixels.
+            latents: Of each tile, from :meth:`latents`.
+            level: A usable level of the model.
+            steps: Gradient steps on each tile.
+            weight: See :meth:`encode_picture`.
+
+        Yields:
+            float32 latents of each tile, in the order and shapes of ``latents``.
 
         Raises:
             TrainingError: TensorFlow is missing.
@@ -245,7 +263,7 @@ class Codec:
         # A tile's latents come first, so a source of rows holds its pixels by then.
         for latent, tile in zip(latents, grid.tiles(), strict=True):
             shown = source.cut(*(edge * stride for edge in tile))
-            yield refiner(to_channels(shown, self.info.channels), latent, level, steps, self.advance)
+            yield refiner(to_channels(shown, self.info.channels), latent, level, steps, self.advance, weight)
 
     def pack(
         self,

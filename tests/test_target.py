@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from helpers import write_weighted
 
+import codec_cli.target as target_module
 from codec_cli.codec import Codec
 from codec_cli.errors import TargetError
 from codec_cli.evaluation.metrics import ms_ssim, psnr
 from codec_cli.pictures.images import Picture
-from codec_cli.target import FINER, MS_SSIM, PSNR, SIZE, Target, encode_to
+from codec_cli.target import FINER, FITS, LEVEL_STEP, MS_SSIM, PSNR, SIZE, Target, encode_to
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +117,8 @@ def test_refined_files_decide_at_the_highest_efforts(codec, picture, monkeypatch
     top = len(plain) - 1
     tried = []
 
-    def refined(_picture, *, level, effort):
-        assert effort == 7
+    def refined(_picture, *, level, effort, weight):
+        assert (effort, weight) == (7, 1)
         tried.append(level)
         return plain[min(max(level + shift, 0), top)]
 
@@ -125,6 +126,37 @@ def test_refined_files_decide_at_the_highest_efforts(codec, picture, monkeypatch
     values = [len(data) if kind == SIZE else psnr(picture.pixels, codec.decode(data)) for data in plain]
     assert encode_to(codec, picture, Target(kind, values[3]), effort=7) == plain[3]
     assert len(tried) == len(set(tried)) <= 2 + abs(shift)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.48, 0.52, 0.7, 0.9])
+@pytest.mark.parametrize("slope", [0.5, 1, 2])
+@pytest.mark.parametrize("kind", [SIZE, PSNR])
+def test_refined_files_come_between_levels(codec, picture, monkeypatch, kind, slope, share):
+    """By the weight of distortion at the nearer level, whatever that does exactly; within two more files."""
+    plain = codec.encode_picture(picture, level=3, effort=1)
+    first, step = {SIZE: (10.0, 0.06), PSNR: (30.0, 0.3)}[kind]
+    weights, place = [], 0.0
+
+    def refined(_picture, *, level, effort, weight):
+        nonlocal place
+        assert effort == 7
+        if weight != 1:
+            weights.append((level, weight))
+        place = first + step * (level + slope * np.log(weight) / LEVEL_STEP)
+        return bytes(round(np.exp(place))) if kind == SIZE else plain
+
+    monkeypatch.setattr(codec, "encode_picture", refined)
+    monkeypatch.setattr(target_module, "_metric", lambda *_: lambda _: place)
+    monkeypatch.setattr(target_module, "encode_to", lambda *_: plain)
+    wish = first + step * (3 + share)
+    if kind == SIZE:
+        data = target_module._refined(codec, picture, Target(SIZE, np.exp(wish)), 7)
+        assert wish - 0.005 < np.log(len(data)) <= wish
+    else:
+        target_module._refined(codec, picture, Target(PSNR, wish), 7)
+        assert wish <= place < wish + 0.005
+    assert {level for level, _ in weights} == {3 if share < 0.5 else 4}
+    assert len(weights) <= FITS
 
 
 def test_targets_that_refined_files_miss_are_met_without(codec, picture, files, monkeypatch):

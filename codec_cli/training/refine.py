@@ -66,6 +66,7 @@ class Refiner:
         level: int,
         steps: int,
         advance: Callable[[int], object],
+        weight: float = 1.0,
     ) -> npt.NDArray[np.float32]:
         """Refines the latents of one tile.
 
@@ -75,13 +76,14 @@ class Refiner:
             level: Usable level.
             steps: Number of gradient steps.
             advance: Called after each step, with 1.
+            weight: Of the distortion, as a share of the level's own.
 
         Returns:
             float32, the shape of ``latents``; times the level's gain, they are integers.
         """
         gain = self._forward[level]
         target = tf.constant(pixels[None].astype(np.float32) / 255)
-        worth = float(self._lambdas[level] * 255**2 / pixels.shape[2])
+        worth = float(weight * self._lambdas[level] * 255**2 / pixels.shape[2])
         value = latents[None] * gain
         first, second = np.zeros_like(value), np.zeros_like(value)
         if level not in self._steps:
