@@ -62,7 +62,8 @@ def encode_to(
         target: A size gives the largest file within it, which is nearly always the best; a quality gives the
             smallest file that has it, of those that were tried.
         effort: See :meth:`codec_cli.Codec.encode_picture`.
-        finer: Strengths to try between levels, by rising size; none for levels only.
+        finer: Strengths to try between levels, by rising size; none for levels only. Refinement (efforts 7
+            to 9) has the weight of distortion instead.
 
     Returns:
         A whole compressed file; never larger than a target size.
@@ -71,7 +72,7 @@ def encode_to(
         TargetError: No level is small enough, or none good enough.
     """
     if effort in EFFORT_STEPS:
-        return _refined(codec, picture, target, effort)
+        return _refined(codec, picture, target, effort, FITS if finer else 0)
     latents: Iterable[Floats]
     if isinstance(picture, RowPicture):
         latents = Spool(codec.latents(picture.source()))
@@ -100,12 +101,12 @@ def encode_to(
     raise TargetError(f"the model's best level does not reach {target.kind} {target.value:g}")
 
 
-def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort: int) -> bytes:
+def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort: int, fits: int) -> bytes:
     """Searches with plain rounding, then with refined files: level by level, then between two levels.
 
     At a level, refined files are about as large as plainly rounded ones, and better; optimised ones are
     smaller and worse, so that a search with those would end some levels away. That takes two or three
-    refined files, and what lies between up to :data:`FITS` more.
+    refined files, and what lies between up to ``fits`` more.
     """
     meets, top = _Judge(codec, picture, target), codec.info.levels - 1
     # Levels that are better if they meet the target.
@@ -135,18 +136,18 @@ def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort
         # At the last level, what is optimised for few bits may meet what refined files don't.
         return encode_to(codec, picture, target, DEFAULT_EFFORT)
     low, high = sorted((level, level + onward))
-    if low in places and high in places:
+    if fits and low in places and high in places:
         nearest = high if -places[low] > places[high] else low
 
         def place(shift: float) -> float:
             refine(nearest, math.exp(shift))
             return meets.place
 
-        _fit(places[nearest], (places[high] - places[low]) / LEVEL_STEP, place, -onward * NEAR)
+        _fit(places[nearest], (places[high] - places[low]) / LEVEL_STEP, place, -onward * NEAR, fits)
     return meets.best
 
 
-def _fit(start: float, slope: float, place: Callable[[float], float], aim: float) -> None:
+def _fit(start: float, slope: float, place: Callable[[float], float], aim: float, fits: int) -> None:
     """Makes files nearer and nearer to a target, by the secant from where the search starts.
 
     Args:
@@ -154,9 +155,10 @@ def _fit(start: float, slope: float, place: Callable[[float], float], aim: float
         slope: By how much places rise with the shift, a guess.
         place: Makes the file of a shift.
         aim: The place to come near to, on the side that meets the target; no farther than this from it.
+        fits: How many files at most.
     """
     shift, found = 0.0, start
-    for _ in range(FITS):
+    for _ in range(fits):
         if abs(found - aim) <= abs(aim) or slope <= 0:
             return
         shift = min(max(shift + (aim - found) / slope, -2 * LEVEL_STEP), 2 * LEVEL_STEP)

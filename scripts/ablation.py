@@ -4,7 +4,7 @@
     python scripts/ablation.py efforts KODIM04 KODIM13 --efforts 1,5,7 --levels 14,28,42
     python scripts/ablation.py integers ../shared/data/kodak           # integer networks against float ones
     python scripts/ablation.py contexts ../shared/data/kodak --data ../shared/data/photos/train
-    python scripts/ablation.py targets ../shared/data/kodak --every 3  # how well sizes and PSNR are met
+    python scripts/ablation.py targets ../shared/data/kodak --every 3  # what met targets cost
 
 `contexts` compares with static tables per level and channel, counted on training photographs for the same
 transforms (which were trained for contexts: a model trained without them would do a little better).
@@ -57,10 +57,7 @@ def efforts(codec: Codec, images: list[np.ndarray], levels: list[int], chosen: l
         for i, level in enumerate(levels):
             for effort in chosen:
                 start = time.perf_counter()
-                if effort in EFFORT_STEPS:
-                    data = codec.encode_picture(Picture(image), level=level, effort=effort)
-                else:
-                    data = codec.pack(Picture(image), latents, level, effort)
+                data = encode(codec, image, latents, level, effort)
                 seconds[effort].append(time.perf_counter() - start)
                 bpp = 8 * len(data) / (image.shape[0] * image.shape[1])
                 curves[effort][i] += [bpp, psnr(image, codec.decode(data))]
@@ -73,27 +70,37 @@ def efforts(codec: Codec, images: list[np.ndarray], levels: list[int], chosen: l
                 report(f"effort {effort} against {anchor}", curves[anchor] / count, curves[effort] / count)
 
 
-def targets(codec: Codec, images: list[np.ndarray], levels: list[int], each: int = 6) -> None:
+def encode(codec: Codec, image: np.ndarray, latents: list[np.ndarray], level: int, effort: int) -> bytes:
+    """A file; the latents are used again where the effort does not refine them."""
+    if effort in EFFORT_STEPS:
+        return codec.encode_picture(Picture(image), level=level, effort=effort)
+    return codec.pack(Picture(image), latents, level, effort)
+
+
+def targets(codec: Codec, images: list[np.ndarray], levels: list[int], effort: int, each: int = 6) -> None:
     """What targets cost against the model's own curve, through its levels and between them."""
     from scipy.interpolate import PchipInterpolator
 
     lost: dict[tuple[str, str], list[float]] = {}
     for image in images:
         picture, latents = Picture(image), list(codec.latents(image))
-        files = [codec.pack(picture, latents, level) for level in levels]
+        files = [encode(codec, image, latents, level, effort) for level in levels]
         sizes, quality = [len(data) for data in files], [psnr(image, codec.decode(data)) for data in files]
         curve = PchipInterpolator(quality, np.log(sizes))
         for share in (np.arange(each) + 0.5) / each:
             size = np.interp(share, np.linspace(0, 1, len(sizes)), sizes)
             wish = np.interp(share, np.linspace(0, 1, len(quality)), quality)
             for name, strengths in (("levels only", ()), ("between levels", target.FINER)):
-                data = target.encode_to(codec, picture, target.Target(target.SIZE, size), finer=strengths)
+                data = target.encode_to(codec, picture, target.Target(target.SIZE, size), effort, strengths)
                 needed = np.exp(curve(psnr(image, codec.decode(data))))
                 lost.setdefault(("size", name), []).append(100 * (1 - needed / size))
-                data = target.encode_to(codec, picture, target.Target(target.PSNR, wish), finer=strengths)
+                data = target.encode_to(codec, picture, target.Target(target.PSNR, wish), effort, strengths)
                 lost.setdefault(("psnr", name), []).append(100 * (len(data) / np.exp(curve(wish)) - 1))
-    for (kind, name), values in sorted(lost.items()):
-        print(f"target {kind}, {name}: {np.mean(values):.2f} % of bytes lost, {len(values)} targets")
+        for (kind, name), values in sorted(lost.items()):
+            print(
+                f"target {kind}, {name}: {np.mean(values):.2f} % of bytes lost, {len(values)} targets",
+                flush=True,
+            )
 
 
 def coding(codec: Codec, images: list[np.ndarray], levels: list[int], data_path: str | None) -> None:
@@ -175,10 +182,11 @@ def main() -> None:
     codec = Codec(arguments.model)
     images = load(arguments.images, arguments.every, arguments.crop)
     levels = [int(level) for level in arguments.levels.split(",")]
+    chosen = [int(effort) for effort in arguments.efforts.split(",")]
     if arguments.what == "efforts":
-        efforts(codec, images, levels, [int(effort) for effort in arguments.efforts.split(",")])
+        efforts(codec, images, levels, chosen)
     elif arguments.what == "targets":
-        targets(codec, images, levels)
+        targets(codec, images, levels, chosen[-1])
     elif arguments.what == "contexts" and arguments.data is None:
         raise SystemExit("contexts needs --data DIR")
     else:

@@ -124,7 +124,7 @@ def test_refined_files_decide_at_the_highest_efforts(codec, picture, monkeypatch
 
     monkeypatch.setattr(codec, "encode_picture", refined)
     values = [len(data) if kind == SIZE else psnr(picture.pixels, codec.decode(data)) for data in plain]
-    assert encode_to(codec, picture, Target(kind, values[3]), effort=7) == plain[3]
+    assert encode_to(codec, picture, Target(kind, values[3]), effort=7, finer=()) == plain[3]
     assert len(tried) == len(set(tried)) <= 2 + abs(shift)
 
 
@@ -150,10 +150,10 @@ def test_refined_files_come_between_levels(codec, picture, monkeypatch, kind, sl
     monkeypatch.setattr(target_module, "encode_to", lambda *_: plain)
     wish = first + step * (3 + share)
     if kind == SIZE:
-        data = target_module._refined(codec, picture, Target(SIZE, np.exp(wish)), 7)
+        data = target_module._refined(codec, picture, Target(SIZE, np.exp(wish)), 7, FITS)
         assert wish - 0.005 < np.log(len(data)) <= wish
     else:
-        target_module._refined(codec, picture, Target(PSNR, wish), 7)
+        target_module._refined(codec, picture, Target(PSNR, wish), 7, FITS)
         assert wish <= place < wish + 0.005
     assert {level for level, _ in weights} == {3 if share < 0.5 else 4}
     assert len(weights) <= FITS
