@@ -42,6 +42,9 @@ DEFAULT_EFFORT = 5
 # independently. They do not (all shrink towards the centre together), so the best value, found on validation
 # photographs, is far below.
 EFFORT_STRENGTH = {1: 0.0, 2: 0.0, 3: 0.0, 4: 0.2, 5: 0.2, 6: 0.2, 7: 0.0, 8: 0.0, 9: 0.0}
+# So many times as far in the last channel group: a symbol that is moved towards the centre also tells later
+# contexts less, and few come after these (docs/TRAINING.md).
+LAST_GROUP = 2.0
 # Gradient steps on the latents of every tile, by effort.
 EFFORT_STEPS = {7: 150, 8: 400, 9: 1000}
 
@@ -317,6 +320,7 @@ class Codec:
             effort: See :meth:`encode_picture`.
             strength: Of the optimisation of symbols, 0 (plain rounding) to 1; the effort's by default. A
                 stronger one gives a smaller, worse file; without effect unless the model :attr:`optimises`.
+                In the last channel group it is :data:`LAST_GROUP` times that, at most 1.
 
         Raises:
             ValueError: The level, effort or strength is out of range.
@@ -330,13 +334,18 @@ class Codec:
         if not 0 <= strength <= 1:
             raise ValueError("strength must be within 0..1")
         weights = loaded.distortion_weight if strength else None
+        if weights is not None:
+            strengths = np.full(weights.shape[1], strength, np.float32)
+            groups = self.info.facts["groups"]
+            if len(groups) > 1:
+                strengths[-groups[-1] :] = min(1.0, LAST_GROUP * strength)
+            weight = weights[level] / strengths
         tiles = []
         for latent in latents:
             scaled = latent * loaded.gain[level]
             if weights is None:
                 tiles.append(loaded.entropy.encode(nearest(scaled), level))
             else:
-                weight = weights[level] * np.float32(1 / strength)
                 tiles.append(loaded.entropy.encode_optimised(scaled, level, weight))
         return tuple(tiles)
 
