@@ -24,8 +24,10 @@ SIZE, PSNR, MS_SSIM = "size", "psnr", "ms-ssim"
 # How far apart two levels are, in the logarithm of the weight of distortion: on the grid of the one, refined
 # latents are about as good as those of the other when the weight is changed by this (0.4 to 0.6 was seen).
 LEVEL_STEP = 0.5
+# The smallest weight to try, as a logarithm, too.
+LOWEST = -2.0
 # Files to refine between two levels, and how near to a target they aim: a share of a size, dB of a quality.
-FITS, NEAR = 2, 0.002
+FITS, NEAR = 3, 0.002
 # Rounds plainly.
 PLAIN_EFFORT = 1
 # Strengths of the optimisation beyond the usual 0.2, by rising size. The first saves 3 % at the highest
@@ -137,13 +139,13 @@ def _refined(codec: Codec, picture: Picture | RowPicture, target: Target, effort
         return encode_to(codec, picture, target, DEFAULT_EFFORT)
     low, high = sorted((level, level + onward))
     if fits and low in places and high in places:
-        nearest = high if -places[low] > places[high] else low
 
         def place(shift: float) -> float:
-            refine(nearest, math.exp(shift))
+            # Where the higher level has channels that the lower one lacks, only the higher can come between.
+            refine(high, math.exp(shift))
             return meets.place
 
-        _fit(places[nearest], (places[high] - places[low]) / LEVEL_STEP, place, -onward * NEAR, fits)
+        _fit(places[high], (places[high] - places[low]) / LEVEL_STEP, place, -onward * NEAR, fits)
     return meets.best
 
 
@@ -161,8 +163,10 @@ def _fit(start: float, slope: float, place: Callable[[float], float], aim: float
     for _ in range(fits):
         if abs(found - aim) <= abs(aim) or slope <= 0:
             return
-        shift = min(max(shift + (aim - found) / slope, -2 * LEVEL_STEP), 2 * LEVEL_STEP)
+        shift = min(max(shift + (aim - found) / slope, LOWEST), 0.0)
         found = place(shift)
+        if shift in (LOWEST, 0.0):
+            return
         slope = (found - start) / shift
 
 
