@@ -132,7 +132,7 @@ def test_refined_files_decide_at_the_highest_efforts(codec, picture, monkeypatch
 @pytest.mark.parametrize("slope", [0.5, 1, 2])
 @pytest.mark.parametrize("kind", [SIZE, PSNR])
 def test_refined_files_come_between_levels(codec, picture, monkeypatch, kind, slope, share):
-    """By the weight of distortion at the better level, whatever that does exactly; within a few more files."""
+    """By the weight of distortion at the better level, whatever exactly that does; in a few more files."""
     plain = codec.encode_picture(picture, level=3, effort=1)
     first, step = {SIZE: (10.0, 0.06), PSNR: (30.0, 0.3)}[kind]
     weights, place = [], 0.0
