@@ -333,17 +333,17 @@ class Codec:
         strength = EFFORT_STRENGTH[effort] if strength is None else strength
         if not 0 <= strength <= 1:
             raise ValueError("strength must be within 0..1")
-        weights = loaded.distortion_weight if strength else None
-        if weights is not None:
-            strengths = np.full(weights.shape[1], strength, np.float32)
+        weight = None
+        if strength and loaded.distortion_weight is not None:
+            strengths = np.full(self.info.facts["latent_channels"], strength, np.float32)
             groups = self.info.facts["groups"]
             if len(groups) > 1:
                 strengths[-groups[-1] :] = min(1.0, LAST_GROUP * strength)
-            weight = weights[level] / strengths
+            weight = loaded.distortion_weight[level] / strengths
         tiles = []
         for latent in latents:
             scaled = latent * loaded.gain[level]
-            if weights is None:
+            if weight is None:
                 tiles.append(loaded.entropy.encode(nearest(scaled), level))
             else:
                 tiles.append(loaded.entropy.encode_optimised(scaled, level, weight))
